@@ -1,0 +1,193 @@
+"""What the group normalization layers of both Keras generations have in common.
+
+Keras 3 and the older Keras share the parts of the `Layer` interface that are used here.
+A concrete class inherits from a mixin below and from its own generation's `Layer`, and
+says which Keras it belongs to.
+"""
+
+from __future__ import annotations
+
+import warnings
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from groupnorm import _arguments
+
+if TYPE_CHECKING:
+    from keras.layers import Layer as _Base
+else:
+    _Base = object  # the concrete class brings its generation's Layer
+
+
+class GroupNormalizationMixin(_Base):
+    """Arguments, weights, call and configuration of the layer."""
+
+    _keras: ClassVar[ModuleType]
+    # Keeps a weight in its own dtype under mixed precision.
+    _no_autocast: ClassVar[dict[str, bool]] = {"autocast": False}
+
+    def __init__(
+        self,
+        groups: int = 2,
+        axis: int = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        use_mask: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        groups = _arguments.check_groups(groups)
+        axis = _arguments.check_axis(axis)
+        epsilon = _arguments.check_epsilon(epsilon)
+        center = _arguments.check_flag("center", center)
+        scale = _arguments.check_flag("scale", scale)
+        use_mask = _arguments.check_flag("use_mask", use_mask)
+        # Statistics are taken from the input as it comes: cast to float16 first, a
+        # large float32 value would overflow.
+        kwargs["autocast"] = False
+        with warnings.catch_warnings():
+            # `input_shape` is an argument of this layer; Keras 3 would rather not.
+            warnings.filterwarnings("ignore", "Do not pass an `input_shape`")
+            super().__init__(**kwargs)
+        self.supports_masking = True
+        self.groups = groups
+        self.axis = axis
+        self.epsilon = epsilon
+        self.center = center
+        self.scale = scale
+        self.use_mask = use_mask
+        self.beta_initializer = self._get("beta_initializer", beta_initializer)
+        self.gamma_initializer = self._get("gamma_initializer", gamma_initializer)
+        self.beta_regularizer = self._get("beta_regularizer", beta_regularizer)
+        self.gamma_regularizer = self._get("gamma_regularizer", gamma_regularizer)
+        self.beta_constraint = self._get("beta_constraint", beta_constraint)
+        self.gamma_constraint = self._get("gamma_constraint", gamma_constraint)
+
+    def build(self, input_shape: Any) -> None:
+        axis, channels = self._resolve(input_shape)
+        self.input_spec = self._keras.layers.InputSpec(
+            ndim=len(input_shape), axes={axis: channels}
+        )
+        self.gamma = self._add_parameter("gamma", channels) if self.scale else None
+        self.beta = self._add_parameter("beta", channels) if self.center else None
+        super().build(input_shape)
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        # TensorFlow is wanted from here on only: the package can be imported, and say
+        # what is missing, without it.
+        import tensorflow as tf
+
+        from groupnorm.op import group_normalization
+
+        outputs = group_normalization(
+            inputs,
+            self.groups,
+            self.gamma,
+            self.beta,
+            self.axis,
+            self.epsilon,
+            mask if self.use_mask else None,
+        )
+        return tf.cast(outputs, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        self._resolve(input_shape)
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        keras = self._keras
+        return {
+            **super().get_config(),
+            "groups": self.groups,
+            "axis": self.axis,
+            "epsilon": self.epsilon,
+            "center": self.center,
+            "scale": self.scale,
+            "beta_initializer": keras.initializers.serialize(self.beta_initializer),
+            "gamma_initializer": keras.initializers.serialize(self.gamma_initializer),
+            "beta_regularizer": keras.regularizers.serialize(self.beta_regularizer),
+            "gamma_regularizer": keras.regularizers.serialize(self.gamma_regularizer),
+            "beta_constraint": keras.constraints.serialize(self.beta_constraint),
+            "gamma_constraint": keras.constraints.serialize(self.gamma_constraint),
+            "use_mask": self.use_mask,
+        }
+
+    def _resolve(self, input_shape: Any) -> tuple[int, int]:
+        """The channel axis, counted from the front, and the number of channels."""
+        shape = tuple(input_shape)
+        axis = _arguments.resolve_axis(self.axis, shape)
+        _arguments.resolve_groups(self.groups, axis, shape)
+        return axis, shape[axis]
+
+    def _add_parameter(self, name: str, channels: int) -> Any:
+        return self.add_weight(
+            name=name,
+            shape=(channels,),
+            initializer=getattr(self, f"{name}_initializer"),
+            regularizer=getattr(self, f"{name}_regularizer"),
+            constraint=getattr(self, f"{name}_constraint"),
+            **self._no_autocast,
+        )
+
+    def _get(self, argument: str, value: Any) -> Any:
+        """Keras's own reading of an initializer, regularizer or constraint."""
+        kind = argument.split("_")[1]
+        get = getattr(self._keras, f"{kind}s").get
+        try:
+            found = get(value)
+        except (ValueError, TypeError) as error:
+            raise _arguments.cannot_interpret(argument, kind, value) from error
+        if found is None and kind == "initializer":
+            raise _arguments.cannot_interpret(argument, kind, value)
+        return found
+
+
+class InstanceNormalizationMixin(GroupNormalizationMixin):
+    """Group normalization with one group per channel: no argument `groups`."""
+
+    def __init__(
+        self,
+        axis: int = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        use_mask: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if "groups" in kwargs:
+            raise ValueError(
+                "InstanceNormalization has no argument `groups`: it has one group per "
+                f"channel. Received: groups={kwargs['groups']!r}"
+            )
+        super().__init__(
+            groups=-1,
+            axis=axis,
+            epsilon=epsilon,
+            center=center,
+            scale=scale,
+            beta_initializer=beta_initializer,
+            gamma_initializer=gamma_initializer,
+            beta_regularizer=beta_regularizer,
+            gamma_regularizer=gamma_regularizer,
+            beta_constraint=beta_constraint,
+            gamma_constraint=gamma_constraint,
+            use_mask=use_mask,
+            **kwargs,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["groups"]
+        return config

@@ -1,0 +1,147 @@
+"""Group normalization of a tensor: the one function that everything stands on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.saved_model import save_context
+
+from groupnorm import _arguments, _pure
+
+
+def group_normalization(
+    x: Any,
+    groups: int,
+    gamma: Any = None,
+    beta: Any = None,
+    axis: int = -1,
+    epsilon: float = 1e-3,
+    mask: Any = None,
+) -> tf.Tensor:
+    """Normalize each sample's groups of channels to mean 0 and variance 1.
+
+    The `C` channels are split in order into `groups` groups. Mean and (biased) variance
+    are taken for each sample and group, over the group's channels and all positions:
+
+        y = (x - mean) / sqrt(variance + epsilon) * gamma[c] + beta[c]
+
+    after Wu & He (2018), Group Normalization, arXiv:1803.08494, equations 1 to 7.
+
+    Args:
+        x: Tensor of rank 2 or more, batch axis first: shape `(N, d1, ..., dk)`, any
+            floating dtype (other numbers are taken as float32). The channel axis must
+            be of known size; all others may be unknown, zero or one.
+        groups: Number of groups, a divisor of `C`. 1 is layer normalization over all
+            axes but the batch's; `C`, or -1, is instance normalization.
+        gamma: Scale, shape `(C,)`, or `None` for 1.
+        beta: Offset, shape `(C,)`, or `None` for 0.
+        axis: The channel axis: 1 is the axis after the batch axis, -1 the last one.
+        epsilon: Added to the variance, not negative.
+        mask: Boolean tensor, true where an entry counts, or `None`. Its shape is that
+            of `x` without the channel axis; axes may be left out at the end. Entries
+            that do not count are left out of mean and variance, and are then normalized
+            like the rest. A sample in which none counts gets mean 0 and variance 0.
+
+    Returns:
+        A tensor of the shape and dtype of `x`. The computation is in float64 for a
+        float64 input and in float32 for any other.
+
+    Raises:
+        ValueError: An argument is out of its range, or does not fit the shape of `x`.
+    """
+    x = tf.convert_to_tensor(x)
+    if not x.dtype.is_floating:
+        x = tf.cast(x, tf.float32)
+    layout = _layout(x, groups, axis)
+    epsilon = _arguments.check_epsilon(epsilon)
+    dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
+    gamma = _parameter("gamma", gamma, 1, layout, dtype)
+    beta = _parameter("beta", beta, 0, layout, dtype)
+    if mask is not None:
+        mask = _broadcastable_mask(mask, x, layout)
+    y = _normalize(x, gamma, beta, mask, layout, epsilon)
+    y.set_shape(x.shape)
+    return y
+
+
+def _layout(x: tf.Tensor, groups: Any, axis: Any) -> _pure.Layout:
+    groups, axis = _arguments.check_groups(groups), _arguments.check_axis(axis)
+    if x.shape.rank is None:
+        raise ValueError("Group normalization needs an input `x` of known rank.")
+    shape = x.shape.as_list()
+    axis = _arguments.resolve_axis(axis, shape)
+    groups = _arguments.resolve_groups(groups, axis, shape)
+    return _pure.Layout(len(shape), axis, shape[axis], groups)
+
+
+def _parameter(
+    name: str, value: Any, default: float, layout: _pure.Layout, dtype: tf.DType
+) -> tf.Tensor:
+    if value is None:
+        return tf.fill([layout.channels], tf.constant(default, dtype))
+    value = tf.cast(tf.convert_to_tensor(value), dtype)
+    if not value.shape.is_compatible_with([layout.channels]):
+        raise ValueError(
+            f"Received an invalid value for argument `{name}`, expected shape "
+            f"({layout.channels},), one value per channel. "
+            f"Received a tensor of shape {value.shape}."
+        )
+    return value
+
+
+def _broadcastable_mask(mask: Any, x: tf.Tensor, layout: _pure.Layout) -> tf.Tensor:
+    mask = tf.cast(tf.convert_to_tensor(mask), tf.bool)
+    _arguments.check_mask_shape(mask.shape.as_list(), x.shape.as_list(), layout.axis)
+    while mask.shape.rank < layout.rank - 1:
+        mask = mask[..., tf.newaxis]
+    return tf.expand_dims(mask, layout.axis)
+
+
+def _normalize(
+    x: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    mask: tf.Tensor | None,
+    layout: _pure.Layout,
+    epsilon: float,
+) -> tf.Tensor:
+    """The computation with its gradient: which implementation runs is decided here."""
+    if save_context.in_save_context():
+        # A reader of the SavedModel has no custom gradients: leave plain operations.
+        return _value_and_gradient(x, gamma, beta, mask, layout, epsilon)[0]
+    if tf.executing_eagerly():
+        return _traced(x, gamma, beta, mask, layout, epsilon)
+    return _differentiable(x, gamma, beta, mask, layout, epsilon)
+
+
+def _differentiable(x, gamma, beta, mask, layout, epsilon):
+    # The closed form is itself made of differentiable operations on x and on statistics
+    # that depend on x: higher derivatives and forward mode follow from it.
+    @tf.custom_gradient
+    def value(x, gamma, beta):
+        return _value_and_gradient(x, gamma, beta, mask, layout, epsilon)
+
+    return value(x, gamma, beta)
+
+
+# Run eagerly, the operations inside would each be recorded by a gradient tape, and
+# their results kept. As one function they are a single record, which keeps what the
+# closed form needs: x and the statistics.
+_traced = tf.function(_differentiable, reduce_retracing=True, autograph=False)
+
+
+def _value_and_gradient(x, gamma, beta, mask, layout, epsilon):
+    narrow, wide = x.dtype, gamma.dtype
+    values = tf.cast(x, wide)
+    stats = _pure.statistics(values, layout, epsilon, mask)
+    y = _pure.forward(values, gamma, beta, layout, stats)
+
+    def gradient(dy):
+        # Cast again: the wide copy would be kept, and is twice the size of x.
+        dx, dgamma, dbeta = _pure.backward(
+            tf.cast(x, wide), gamma, tf.cast(dy, wide), layout, stats, mask
+        )
+        return tf.cast(dx, narrow), dgamma, dbeta
+
+    return tf.cast(y, narrow), gradient
