@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import tensorflow as tf
@@ -111,7 +112,8 @@ def _normalize(
         # A reader of the SavedModel has no custom gradients: leave plain operations.
         return _value_and_gradient(x, gamma, beta, mask, layout, epsilon)[0]
     if tf.executing_eagerly():
-        return _traced(x, gamma, beta, mask, layout, epsilon)
+        traced = _traced(layout, epsilon, x.dtype, mask is None)
+        return traced(x, gamma, beta, mask)
     return _differentiable(x, gamma, beta, mask, layout, epsilon)
 
 
@@ -125,10 +127,20 @@ def _differentiable(x, gamma, beta, mask, layout, epsilon):
     return value(x, gamma, beta)
 
 
-# Run eagerly, the operations inside would each be recorded by a gradient tape, and
-# their results kept. As one function they are a single record, which keeps what the
-# closed form needs: x and the statistics.
-_traced = tf.function(_differentiable, reduce_retracing=True, autograph=False)
+@functools.lru_cache(maxsize=256)
+def _traced(layout, epsilon, *_kind_of_tensors):
+    """The computation as one TensorFlow function, for eager execution.
+
+    Run one by one, the operations inside would each be recorded by a gradient tape, and
+    their results kept. As one function they are a single record, which keeps what the
+    closed form needs: x and the statistics. One for each kind of call, because
+    TensorFlow warns about functions that are traced often.
+    """
+    return tf.function(
+        functools.partial(_differentiable, layout=layout, epsilon=epsilon),
+        reduce_retracing=True,
+        autograph=False,
+    )
 
 
 def _value_and_gradient(x, gamma, beta, mask, layout, epsilon):

@@ -1,0 +1,75 @@
+# `make demo` and `make test` do all the set-up that they need.
+
+# A Python with its program PYTHON-config.
+PYTHON ?= /usr/bin/python3
+export R_LIBS := $(CURDIR)/.rlib
+export RETICULATE_PYTHON := $(CURDIR)/.venv/bin/python
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+# What rpy2 and the R packages that Debian has need to find each other.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+r_sources := DESCRIPTION NAMESPACE .Rbuildignore \
+  $(shell find R man inst/ inst/python/groupnorm/ -type f -not -path '*/__pycache__/*')
+
+.PHONY: help demo test test-python test-r check lint docs docs-current setup peers \
+  system clean
+
+help:
+	@echo "make demo    train a network on handwritten digits, from R"
+	@echo "make test    run all tests, of both languages"
+	@echo "make setup   only the set-up of the two: .venv/ and .rlib/"
+	@echo "make peers   add other implementations to compare with"
+	@echo "make check   R CMD check"
+	@echo "make lint    ruff, mypy and lintr"
+	@echo "make docs    write man/ and NAMESPACE anew"
+	@echo "make clean   remove all that was made"
+
+demo: setup
+	Rscript inst/examples/digits.R demo
+
+test: test-r test-python
+
+test-r: setup
+	Rscript tools/test.R
+
+test-python: setup
+	python-shared -m pytest -q -rs tests/python
+
+check: setup
+	Rscript tools/check.R
+
+lint: setup
+	ruff check python tests inst/examples
+	ruff format --check python tests inst/examples
+	cd python && mypy
+	Rscript tools/lint.R
+
+docs: setup
+	Rscript -e 'roxygen2::roxygenise(load_code = "source")'
+
+docs-current: docs
+	@test -z "$$(git status --porcelain man NAMESPACE)" || { git status --short man \
+	  NAMESPACE; echo "The pages above are not current: run make docs, and commit."; exit 1; }
+
+setup: .venv/.done .rlib/.done
+
+peers: setup
+	python -m pip install --quiet -r tools/requirements-peers.txt
+
+system:
+	@tools/system-packages
+
+.venv/.done: tools/requirements.txt tools/python-shared.c python/pyproject.toml | system
+	$(PYTHON) -m venv .venv
+	python -m pip install --quiet -r tools/requirements.txt -e python
+	$(CC) tools/python-shared.c $$($(PYTHON)-config --cflags --ldflags --embed) \
+	  -o .venv/bin/python-shared
+	@touch $@
+
+.rlib/.done: $(r_sources) | system
+	@mkdir -p .rlib
+	R CMD INSTALL --library=.rlib . > .rlib/install.log 2>&1 || { cat .rlib/install.log; exit 1; }
+	@touch $@
+
+clean:
+	rm -rf .venv .rlib .check demo

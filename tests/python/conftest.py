@@ -1,0 +1,40 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+
+import groupnorm  # noqa: F401
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def _clean_keras():
+    """Names and policies of one test must not show in another."""
+    yield
+    keras.config.set_dtype_policy("float32")
+    keras.backend.clear_session(free_memory=False)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    session.config.exitstatus = exitstatus
+
+
+def pytest_unconfigure(config):
+    # R and Python, one inside the other, cannot both tidy up: with R in the process,
+    # leave at once. All has been reported by now.
+    if "rpy2.robjects" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.exitstatus)

@@ -1,0 +1,472 @@
+"""The function `group_normalization`: values, gradients, accuracy and modes."""
+
+from __future__ import annotations
+
+import itertools
+
+import keras
+import numpy as np
+import oracle
+import pytest
+import tensorflow as tf
+
+from groupnorm import group_normalization
+
+SHAPES = [(3, 8), (3, 5, 8), (2, 8, 5), (2, 4, 3, 8), (2, 3, 4, 8), (2, 3, 2, 3, 8)]
+
+
+CASES = [
+    (shape, axis, groups)
+    for shape in SHAPES
+    for axis in range(1, len(shape))
+    for groups in range(1, shape[axis] + 1)
+    if shape[axis] % groups == 0
+]
+
+
+@pytest.mark.parametrize(("shape", "axis", "groups"), CASES)
+def test_equals_the_definition(rng, shape, axis, groups):
+    x = rng.normal(2, 3, shape).astype(np.float32)
+    gamma, beta = rng.normal(size=(2, shape[axis])).astype(np.float32)
+    expected = oracle.group_normalization(x, groups, gamma, beta, axis)
+    for counted in (axis, axis - len(shape)):
+        y = group_normalization(x, groups, gamma, beta, counted)
+        assert y.dtype == tf.float32
+        assert oracle.relative_error(y, expected) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((3, 6), 1), ((2, 3, 4), 1), ((2, 3, 4), 2), ((2, 2, 4, 3), 2)]
+)
+@pytest.mark.parametrize("groups", [1, 2, -1])
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_equal_finite_differences(rng, shape, axis, groups, masked):
+    channels = shape[axis]
+    groups = channels if groups == -1 or channels % groups else groups
+    x, dy = rng.normal(size=(2, *shape))
+    gamma, beta = rng.normal(size=(2, channels))
+    positions = [size for i, size in enumerate(shape) if i != axis]
+    mask = rng.random(positions) < 0.6 if masked and len(shape) > 2 else None
+    expected = oracle.gradients(x, groups, gamma, beta, dy, axis=axis, mask=mask)
+    inputs = [tf.constant(value) for value in (x, gamma, beta)]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        y = group_normalization(
+            inputs[0], groups, inputs[1], inputs[2], axis, mask=mask
+        )
+    for actual, want in zip(tape.gradient(y, inputs, dy), expected, strict=True):
+        assert np.allclose(actual, want, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_equals_torch(rng, groups):
+    torch = pytest.importorskip("torch", reason="torch is not installed: make peers")
+    x, dy = rng.normal(size=(2, 3, 4, 5, 8))
+    gamma, beta = rng.normal(size=(2, 8))
+    inputs = [tf.constant(value) for value in (x, gamma, beta)]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        y = group_normalization(inputs[0], groups, inputs[1], inputs[2])
+    gradients = tape.gradient(y, inputs, dy)
+
+    peers = [torch.tensor(value, requires_grad=True) for value in (x, gamma, beta)]
+    channels_first = peers[0].permute(0, 3, 1, 2)
+    expected = torch.nn.functional.group_norm(channels_first, groups, *peers[1:], 1e-3)
+    expected = expected.permute(0, 2, 3, 1)
+    expected.backward(torch.tensor(dy))
+    assert oracle.relative_error(y, expected.detach()) < 1e-12
+    for actual, peer in zip(gradients, peers, strict=True):
+        assert oracle.relative_error(actual, peer.grad) < 1e-12
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize(
+    ("shape", "axis", "groups"),
+    [((2, 56, 56, 16), 3, 8), ((2, 16, 5003), 1, 4), ((2, 1511, 8), 2, 2)],
+)
+def test_is_accurate_at_any_mean(rng, shape, axis, groups, compiled):
+    @tf.function(jit_compile=compiled)
+    def run(x, gamma, beta, dy):
+        with tf.GradientTape() as tape:
+            tape.watch((x, gamma, beta))
+            y = group_normalization(x, groups, gamma, beta, axis)
+        return y, *tape.gradient(y, (x, gamma, beta), dy)
+
+    gamma, beta = rng.normal(size=(2, shape[axis])).astype(np.float32)
+    dy = rng.normal(size=shape).astype(np.float32)
+    for shift, ends in itertools.product(
+        [0, 1e2, 1e3, 1e4, 1e5], ["plain", "outlier first", "padding last"]
+    ):
+        x = (rng.normal(size=shape) + shift).astype(np.float32)
+        positions = np.moveaxis(x, axis, -1)  # a view
+        if ends == "outlier first":
+            positions[:, 0] += 1e4
+        if ends == "padding last":
+            positions[:, -3:] = 0
+        actual = run(*map(tf.constant, (x, gamma, beta, dy)))
+        expected = _closed_form(x, groups, gamma, beta, axis, dy)
+        for what, got, want in zip(
+            ("y", "dx", "dgamma", "dbeta"), actual, expected, strict=True
+        ):
+            error = oracle.relative_error(got, want)
+            assert error < 5e-6, (shift, ends, what)
+
+
+def _closed_form(x, groups, gamma, beta, axis, dy, epsilon=1e-3):
+    """The output and its gradients in float64, the gradient of x by the chain rule."""
+    x, dy = (np.moveaxis(np.asarray(v, np.float64), axis, -1) for v in (x, dy))
+    n, channels = x.shape[0], x.shape[-1]
+    grouped = x.reshape(n, -1, groups, channels // groups)
+    centered = grouped - grouped.mean((1, 3), keepdims=True)
+    variance = (centered**2).mean((1, 3), keepdims=True)
+    z = centered / np.sqrt(variance + epsilon)
+    dz = (dy * gamma).reshape(grouped.shape)
+    dvariance = (dz * centered).sum((1, 3), keepdims=True) * (
+        -0.5 * (variance + epsilon) ** -1.5
+    )
+    size = grouped.shape[1] * grouped.shape[3]
+    dcentered = dz / np.sqrt(variance + epsilon) + dvariance * 2 * centered / size
+    dx = dcentered - dcentered.mean((1, 3), keepdims=True)
+    others = tuple(range(x.ndim - 1))
+    z = z.reshape(x.shape)
+    return (
+        np.moveaxis(z * gamma + beta, -1, axis),
+        np.moveaxis(dx.reshape(x.shape), -1, axis),
+        (dy * z).sum(others),
+        dy.sum(others),
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_keeps_the_dtype(rng, dtype):
+    x = tf.cast(rng.normal(size=(4, 6, 8)), dtype)
+    y = group_normalization(x, 4)
+    assert y.dtype == x.dtype
+    expected = oracle.group_normalization(tf.cast(x, tf.float64), 4)
+    resolution = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1e-6, "float64": 1e-14}
+    assert oracle.relative_error(tf.cast(y, tf.float64), expected) < resolution[dtype]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_statistics_of_narrow_inputs_are_wide(dtype):
+    # In float16 the sum of these would overflow, and in bfloat16 stand still.
+    x = tf.cast(tf.reshape(tf.range(4096) % 7, (1, 4096, 1)), dtype) * 100
+    expected = oracle.group_normalization(tf.cast(x, tf.float64), 1)
+    y = tf.cast(group_normalization(x, 1), tf.float64)
+    assert oracle.relative_error(y, expected) < 8e-3
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = group_normalization(x, 1)
+    assert tape.gradient(y, x).dtype == x.dtype
+
+
+def test_whole_numbers_are_taken_as_float32():
+    x = np.arange(24).reshape(2, 3, 4)
+    y = group_normalization(x, 2)
+    assert y.dtype == tf.float32
+    assert oracle.relative_error(y, oracle.group_normalization(x, 2)) < 1e-6
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("axis", [1, 3])
+def test_sizes_may_be_unknown(rng, axis, jit_compile):
+    known = [None, None, None, None]
+    known[axis] = 6
+    run = tf.function(
+        lambda x: group_normalization(x, 3, axis=axis),
+        input_signature=[tf.TensorSpec(known)],
+        jit_compile=jit_compile,
+    )
+    assert run.get_concrete_function().output_shapes.as_list() == known
+    for sizes in [(2, 3, 4, 5), (1, 1, 1, 1), (3, 7, 1, 2050)]:
+        shape = list(sizes)
+        shape[axis] = 6
+        x = rng.normal(size=shape).astype(np.float32)
+        expected = oracle.group_normalization(x, 3, axis=axis)
+        assert oracle.relative_error(run(x), expected) < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 6), (3, 0, 6), (0, 0, 6)])
+def test_empty_inputs_give_empty_outputs_and_finite_gradients(shape):
+    x, gamma, beta = tf.zeros(shape), tf.ones(6), tf.zeros(6)
+    with tf.GradientTape() as tape:
+        tape.watch((x, gamma, beta))
+        y = group_normalization(x, 2, gamma, beta)
+    dx, dgamma, dbeta = tape.gradient(y, (x, gamma, beta))
+    assert y.shape == dx.shape == shape
+    assert not np.any(dgamma)
+    assert not np.any(dbeta)
+
+
+def test_nan_and_infinity_stay_in_their_group(rng):
+    x = rng.normal(size=(3, 5, 6)).astype(np.float32)
+    clean = group_normalization(x, 3).numpy()
+    x[0, 2, 1] = np.nan
+    x[1, 0, 4] = np.inf
+    y = group_normalization(x, 3).numpy()
+    with np.errstate(invalid="ignore"):
+        expected = oracle.group_normalization(x, 3)
+    assert np.array_equal(np.isnan(y), np.isnan(expected))
+    elsewhere = ~np.isnan(expected)
+    assert np.array_equal(y[elsewhere], clean[elsewhere])
+
+
+def test_constant_groups_give_beta(rng):
+    x = np.full((2, 50, 4), 12345.678, np.float32)
+    beta = rng.normal(size=4).astype(np.float32)
+    assert np.allclose(group_normalization(x, 2, beta=beta), beta, atol=1e-5)
+
+
+# --- Masks ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "mask_shape"),
+    [
+        ((3, 7, 4), -1, (3, 7)),
+        ((3, 4, 7), 1, (3, 7)),
+        ((3, 5, 6, 4), -1, (3, 5, 6)),
+        ((3, 5, 6, 4), -1, (3, 5)),
+        ((3, 4, 5, 6), 1, (3, 5)),
+        ((3, 5, 4, 6), 2, (3, 5, 6)),
+        ((3, 5, 4), -1, (3,)),
+    ],
+)
+def test_masked_positions_do_not_count(rng, shape, axis, mask_shape):
+    x = rng.normal(size=shape).astype(np.float32)
+    mask = rng.random(mask_shape) < 0.6
+    expected = oracle.group_normalization(x, 2, axis=axis, mask=mask)
+    y = group_normalization(x, 2, axis=axis, mask=mask)
+    assert oracle.relative_error(y, expected) < 1e-6
+
+
+def test_padding_changes_nothing(rng):
+    x = rng.normal(size=(2, 9, 6)).astype(np.float32)
+    gamma, beta = rng.normal(size=(2, 6)).astype(np.float32)
+    for padding in (0, 1e6, np.nan, np.inf):
+        padded = np.full((2, 12, 6), padding, np.float32)
+        padded[:, :9] = x
+        mask = np.arange(12) < 9
+        inputs = [tf.constant(v) for v in (x, gamma, beta)]
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(inputs)
+            wide = tf.concat([inputs[0], padded[:, 9:]], 1)
+            alone = group_normalization(inputs[0], 3, *inputs[1:])
+            among = group_normalization(
+                wide, 3, *inputs[1:], mask=np.tile(mask, (2, 1))
+            )[:, :9]
+            losses = [tf.reduce_sum(tf.sin(y)) for y in (alone, among)]
+        assert oracle.relative_error(among, alone) < 1e-6
+        for one, other in zip(
+            *(tape.gradient(loss, inputs) for loss in losses), strict=True
+        ):
+            assert oracle.relative_error(other, one) < 1e-5
+
+
+def test_a_fully_masked_sample_is_finite(rng):
+    x = tf.constant(rng.normal(size=(2, 5, 4)).astype(np.float32))
+    mask = np.array([[True] * 5, [False] * 5])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = group_normalization(x, 2, mask=mask)
+        loss = tf.reduce_sum(tf.square(y))
+    assert np.isfinite(y).all()
+    assert np.isfinite(tape.gradient(loss, x)).all()
+    assert oracle.relative_error(y[:1], oracle.group_normalization(x[:1], 2)) < 1e-6
+
+
+# --- How TensorFlow differentiates and transforms it ---------------------------------
+
+
+def _plain(x, gamma, beta):
+    """The definition in operations that TensorFlow differentiates by itself."""
+    grouped = tf.reshape(x, (-1, 4, 3, 2))
+    centered = grouped - tf.reduce_mean(grouped, [1, 3], keepdims=True)
+    variance = tf.reduce_mean(centered**2, [1, 3], keepdims=True)
+    z = tf.reshape(centered / tf.sqrt(variance + 1e-3), tf.shape(x))
+    return z * gamma + beta
+
+
+def _ours(x, gamma, beta):
+    return group_normalization(x, 3, gamma, beta)
+
+
+@pytest.fixture
+def inputs(rng):
+    return [tf.constant(rng.normal(size=size)) for size in ((3, 4, 6), (6,), (6,))]
+
+
+MODES = {
+    "eager": lambda f: f,
+    "graph": tf.function,
+    "xla": lambda f: tf.function(f, jit_compile=True),
+}
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES.keys())
+def test_second_derivatives(inputs, mode):
+    def second(f):
+        def run(*inputs):
+            with tf.GradientTape() as outer:
+                outer.watch(inputs)
+                with tf.GradientTape() as inner:
+                    inner.watch(inputs)
+                    loss = tf.reduce_sum(tf.sin(f(*inputs)))
+                penalty = sum(tf.reduce_sum(g**3) for g in inner.gradient(loss, inputs))
+            return outer.gradient(penalty, inputs)
+
+        return run
+
+    for got, want in zip(
+        mode(second(_ours))(*inputs), second(_plain)(*inputs), strict=True
+    ):
+        assert oracle.relative_error(got, want) < 1e-11
+
+
+def test_jacobian(inputs):
+    def jacobian(f):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs[0])
+            y = f(*inputs)
+        return tape.jacobian(y, inputs[0])
+
+    expected = jacobian(_plain)
+    assert oracle.relative_error(jacobian(_ours), expected) < 1e-12
+    in_graph = tf.function(lambda: jacobian(_ours))()
+    assert oracle.relative_error(in_graph, expected) < 1e-12
+
+
+def test_forward_mode(inputs):
+    def tangent(f):
+        with tf.autodiff.ForwardAccumulator(inputs[0], inputs[0] ** 2) as accumulator:
+            y = f(*inputs)
+        return accumulator.jvp(y)
+
+    expected = tangent(_plain)
+    for actual in (
+        tangent(_ours),
+        tangent(tf.function(_ours)),
+        tf.function(lambda: tangent(_ours))(),
+    ):
+        assert oracle.relative_error(actual, expected) < 1e-12
+
+
+def test_vectorized_map(inputs):
+    x, gamma, beta = inputs
+
+    def gradient(sample):
+        with tf.GradientTape() as tape:
+            tape.watch(sample)
+            loss = tf.reduce_sum(tf.sin(_ours(sample[tf.newaxis], gamma, beta)))
+        return tape.gradient(loss, sample)
+
+    mapped = tf.vectorized_map(lambda s: _ours(s[tf.newaxis], gamma, beta)[0], x)
+    assert oracle.relative_error(mapped, _plain(x, gamma, beta)) < 1e-12
+    one_by_one = tf.stack([gradient(sample) for sample in x])
+    assert oracle.relative_error(tf.vectorized_map(gradient, x), one_by_one) < 1e-12
+
+
+def test_recompute_grad(inputs):
+    def gradients(f):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            loss = tf.reduce_sum(tf.sin(f(*inputs)))
+        return tape.gradient(loss, inputs)
+
+    for got, want in zip(
+        gradients(tf.recompute_grad(_ours)), gradients(_plain), strict=True
+    ):
+        assert oracle.relative_error(got, want) < 1e-12
+
+
+def test_a_saved_model_holds_plain_operations(inputs, tmp_path):
+    module = tf.Module()
+    module.run = tf.function(_ours)
+    module.run.get_concrete_function(*inputs)  # traced before it is saved
+    module = tf.Module()
+    module.run = tf.function(
+        _ours, input_signature=[tf.TensorSpec(v.shape, v.dtype) for v in inputs]
+    )
+    tf.saved_model.save(module, str(tmp_path))
+    loaded = tf.saved_model.load(str(tmp_path))
+    assert oracle.relative_error(loaded.run(*inputs), _plain(*inputs)) < 1e-12
+    with tf.GradientTape() as tape:
+        tape.watch(inputs[0])
+        loss = tf.reduce_sum(tf.sin(loaded.run(*inputs)))
+    assert np.isfinite(tape.gradient(loss, inputs[0])).all()
+
+
+# --- Bad arguments -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"groups": 0}, "`groups`, expected a positive integer"),
+        ({"groups": 2.0}, "`groups`, expected a positive integer"),
+        ({"groups": True}, "`groups`, expected a positive integer"),
+        ({"groups": 4}, "must divide it"),
+        ({"groups": 12}, "cannot be more than the number of channels"),
+        ({"axis": 0}, "0 is the batch axis"),
+        ({"axis": -3}, "is the batch axis"),
+        ({"axis": 3}, "out of bounds"),
+        ({"axis": "1"}, "`axis`, expected one integer"),
+        ({"epsilon": -1e-3}, "`epsilon`, expected one finite number"),
+        ({"epsilon": None}, "`epsilon`, expected one finite number"),
+        ({"gamma": [1.0, 2.0]}, "`gamma`, expected shape"),
+        ({"beta": [[1.0] * 6]}, "`beta`, expected shape"),
+        ({"mask": np.ones((2, 5), bool)}, "`mask`, expected a tensor of shape"),
+        ({"mask": np.ones((2, 4, 6), bool)}, "`mask`, expected a tensor of shape"),
+        ({"x": np.ones(3, np.float32)}, "rank 2 or more"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    good = {"x": np.ones((2, 4, 6), np.float32), "groups": 2}
+    with pytest.raises(ValueError, match=message):
+        group_normalization(**{**good, **arguments})
+
+
+def test_unknown_rank_and_unknown_channels_are_refused():
+    with pytest.raises(ValueError, match="known rank"):
+        tf.function(lambda x: group_normalization(x, 2)).get_concrete_function(
+            tf.TensorSpec(None)
+        )
+    with pytest.raises(ValueError, match="should have a defined dimension"):
+        tf.function(lambda x: group_normalization(x, 2)).get_concrete_function(
+            tf.TensorSpec((2, 3, None))
+        )
+
+
+# --- Relations to the other normalizations -------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_keras_agrees(rng, axis):
+    x = rng.normal(size=(2, 4, 6, 8)).astype(np.float32)
+    for groups in (1, 2, x.shape[axis]):
+        layer = keras.layers.GroupNormalization(groups, axis=axis)
+        assert (
+            oracle.relative_error(group_normalization(x, groups, axis=axis), layer(x))
+            < 1e-6
+        )
+
+
+def test_one_group_is_layer_normalization_and_all_groups_instance_normalization(rng):
+    x = rng.normal(size=(2, 4, 5, 6)).astype(np.float32)
+    layer = keras.layers.LayerNormalization(axis=[1, 2, 3], center=False, scale=False)
+    assert oracle.relative_error(group_normalization(x, 1), layer(x)) < 1e-6
+    instance = keras.layers.LayerNormalization(axis=[1, 2], center=False, scale=False)
+    assert oracle.relative_error(group_normalization(x, 6), instance(x)) < 1e-6
+    assert np.array_equal(group_normalization(x, -1), group_normalization(x, 6))
+
+
+def test_samples_are_independent(rng):
+    x = rng.normal(size=(6, 5, 8)).astype(np.float32)
+    whole = group_normalization(x, 4).numpy()
+    for start, stop in itertools.pairwise([0, 1, 3, 6]):
+        assert (
+            oracle.relative_error(
+                group_normalization(x[start:stop], 4), whole[start:stop]
+            )
+            < 1e-6
+        )

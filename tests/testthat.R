@@ -1,0 +1,4 @@
+library(testthat)
+library(groupnorm)
+
+test_check("groupnorm")

@@ -1,0 +1,50 @@
+# Python for a test, or a skip that says why there is none.
+skip_without_python <- function() {
+  config <- groupnorm_config()
+  skip_if_not(config$usable, paste("Python is not usable:", config$problem))
+}
+
+keras_module <- function() {
+  skip_without_python()
+  reticulate::import("keras")
+}
+
+# Group normalization from its definition, in R's own double precision; channels last.
+reference <- function(x, groups, epsilon = 0.001, gamma = 1, beta = 0) {
+  size <- dim(x)
+  channels <- size[length(size)]
+  x <- array(x, c(size[1], prod(size) / size[1] / channels, channels))
+  group <- rep(seq_len(groups), each = channels / groups)
+  for (n in seq_len(size[1])) {
+    for (g in seq_len(groups)) {
+      part <- x[n, , group == g]
+      spread <- mean((part - mean(part))^2)
+      x[n, , group == g] <- (part - mean(part)) / sqrt(spread + epsilon)
+    }
+  }
+  x <- sweep(sweep(x, 3, gamma, `*`), 3, beta, `+`)
+  array(x, size)
+}
+
+as_array <- function(tensor) {
+  reticulate::py_to_r(reticulate::import("numpy", convert = FALSE)$asarray(tensor))
+}
+
+# The layer of a model in R's counting.
+layer_of <- function(model, i) model$layers[[i]]
+
+# An R process of its own: what it prints, and "status" if it failed.
+in_child <- function(code, env = character()) {
+  file <- withr::local_tempfile(fileext = ".R")
+  writeLines(deparse(substitute(code)), file)
+  env <- c(
+    env,
+    R_LIBS = paste(.libPaths(), collapse = .Platform$path.sep),
+    TMPDIR = tempdir() # what Python leaves goes with ours
+  )
+  withr::local_envvar(env)
+  suppressWarnings(system2(
+    file.path(R.home("bin"), "Rscript"), c("--vanilla", shQuote(file)),
+    stdout = TRUE, stderr = TRUE
+  ))
+}

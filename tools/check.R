@@ -1,0 +1,18 @@
+# R CMD check as CRAN does it, on the built package; any error, warning or note fails.
+
+Sys.setenv(
+  # There may be no network: neither CRAN nor a clock can be asked.
+  `_R_CHECK_CRAN_INCOMING_REMOTE_` = "false",
+  `_R_CHECK_SYSTEM_CLOCK_` = "0",
+  # Where Python is found, loading TensorFlow alone takes longer than an example may,
+  # and it uses all cores. Where CRAN runs the examples there is no Python.
+  `_R_CHECK_EXAMPLE_TIMING_THRESHOLD_` = "60",
+  `_R_CHECK_EXAMPLE_TIMING_CPU_TO_ELAPSED_THRESHOLD_` = "100",
+  `_R_CHECK_TEST_TIMING_CPU_TO_ELAPSED_THRESHOLD_` = "100"
+)
+rcmdcheck::rcmdcheck(
+  args = c("--as-cran", "--no-manual"),
+  build_args = "--no-manual",
+  check_dir = ".check",
+  error_on = "note"
+)

@@ -1,0 +1,10 @@
+# The tests in which R is the main process, against the installed package.
+
+testthat::test_dir(
+  "tests/testthat",
+  package = "groupnorm", load_package = "installed",
+  reporter = testthat::MultiReporter$new(list(
+    testthat::SummaryReporter$new(),
+    testthat::CheckReporter$new() # ends with the counts
+  ))
+)
