@@ -8,8 +8,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # What rpy2 and the R packages that Debian has need to find each other.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-r_sources := DESCRIPTION NAMESPACE .Rbuildignore \
-  $(shell find R man inst/ inst/python/groupnorm/ -type f -not -path '*/__pycache__/*')
+r_sources := DESCRIPTION NAMESPACE configure .Rbuildignore \
+  $(shell find R man inst/ inst/python/groupnorm/ -type f -not -path '*/__pycache__/*' \
+    -not -name '*.so')
 
 .PHONY: help demo test test-python test-r check lint docs docs-current setup peers \
   system clean
@@ -51,7 +52,7 @@ docs-current: docs
 	@test -z "$$(git status --porcelain man NAMESPACE)" || { git status --short man \
 	  NAMESPACE; echo "The pages above are not current: run make docs, and commit."; exit 1; }
 
-setup: .venv/.done .rlib/.done
+setup: .venv/.done .venv/.kernel .rlib/.done
 
 peers: setup
 	python -m pip install --quiet -r tools/requirements-peers.txt
@@ -66,7 +67,12 @@ system:
 	  -o .venv/bin/python-shared
 	@touch $@
 
-.rlib/.done: $(r_sources) | system
+# Without a compiler everything works all the same, and tests of the kernel are skipped.
+.venv/.kernel: $(wildcard python/groupnorm/native/*) | .venv/.done
+	python -m groupnorm.native.build || true
+	@touch $@
+
+.rlib/.done: $(r_sources) .venv/.kernel | system
 	@mkdir -p .rlib
 	R CMD INSTALL --library=.rlib . > .rlib/install.log 2>&1 || { cat .rlib/install.log; exit 1; }
 	@touch $@

@@ -70,13 +70,52 @@ class Statistics(NamedTuple):
     rstd: tf.Tensor  # 1 / sqrt(variance + epsilon)
 
 
-def statistics(
+def value(
+    x: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    layout: Layout,
+    epsilon: float,
+    mask: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, Statistics]:
+    """Group normalization of `x`, and the statistics that its gradient can use.
+
+    All computation is in the dtype of `gamma`, which may be wider than that of `x`;
+    the output has the dtype of `x`. `mask` is boolean and broadcasts against `x`: only
+    entries where it is true count.
+    """
+    wide = tf.cast(x, gamma.dtype)
+    stats = _statistics(wide, layout, epsilon, mask)
+    return tf.cast(_forward(wide, gamma, beta, layout, stats), x.dtype), stats
+
+
+def gradient(
+    x: tf.Tensor,
+    gamma: tf.Tensor,
+    dy: tf.Tensor,
+    layout: Layout,
+    epsilon: float,
+    mask: tf.Tensor | None = None,
+    stats: Statistics | None = None,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Gradients with respect to `x`, `gamma` and `beta`, given that of the output.
+
+    The statistics may be those that `value` found; they are computed if not given.
+    """
+    # Cast again: a wide copy from `value` would be kept, and is larger than x.
+    wide, dy = tf.cast(x, gamma.dtype), tf.cast(dy, gamma.dtype)
+    if stats is None:
+        stats = _statistics(wide, layout, epsilon, mask)
+    dx, dgamma, dbeta = _backward(wide, gamma, dy, layout, stats, mask)
+    return tf.cast(dx, x.dtype), dgamma, dbeta
+
+
+def _statistics(
     x: tf.Tensor, layout: Layout, epsilon: float, mask: tf.Tensor | None
 ) -> Statistics:
     """Mean and inverse standard deviation of every group.
 
-    `mask`, when given, is boolean and broadcasts against `x`; only entries where it is
-    true count. A group without entries gets mean 0 and variance 0.
+    A group without entries that count gets mean 0 and variance 0.
     """
     share = _inverse_share(x, layout, mask)
 
@@ -90,7 +129,7 @@ def statistics(
     return Statistics(shift, mean, tf.math.rsqrt(tf.maximum(variance, 0) + epsilon))
 
 
-def forward(
+def _forward(
     x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, layout: Layout, stats: Statistics
 ) -> tf.Tensor:
     """The normalized, scaled and centered `x`."""
@@ -100,7 +139,7 @@ def forward(
     return centered * layout.expand(scale) + layout.expand(offset)
 
 
-def backward(
+def _backward(
     x: tf.Tensor,
     gamma: tf.Tensor,
     dy: tf.Tensor,
@@ -108,7 +147,7 @@ def backward(
     stats: Statistics,
     mask: tf.Tensor | None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Gradients with respect to `x`, `gamma` and `beta`, given that of the output.
+    """The gradients in closed form.
 
     With `z` the normalized input and `g = gamma * dy`, the gradient of `x` is
     `rstd * (g - mean(g) - z * mean(g * z))`, the means taken over the group.

@@ -6,9 +6,8 @@ import functools
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.saved_model import save_context
 
-from groupnorm import _arguments, _pure
+from groupnorm import _arguments, _dispatch, _pure, native
 
 
 def group_normalization(
@@ -107,10 +106,12 @@ def _normalize(
     layout: _pure.Layout,
     epsilon: float,
 ) -> tf.Tensor:
-    """The computation with its gradient: which implementation runs is decided here."""
-    if save_context.in_save_context():
-        # A reader of the SavedModel has no custom gradients: leave plain operations.
-        return _value_and_gradient(x, gamma, beta, mask, layout, epsilon)[0]
+    """The computation, with its gradient, by the implementation that fits the call."""
+    if _dispatch.use_native(mask):
+        return native.forward(x, gamma, beta, layout.groups, layout.axis, epsilon)[0]
+    if _dispatch.leaves_the_process():
+        # Whoever reads it has no custom gradients: leave plain operations.
+        return _pure.value(x, gamma, beta, layout, epsilon, mask)[0]
     if tf.executing_eagerly():
         traced = _traced(layout, epsilon, x.dtype, mask is None)
         return traced(x, gamma, beta, mask)
@@ -122,7 +123,8 @@ def _differentiable(x, gamma, beta, mask, layout, epsilon):
     # that depend on x: higher derivatives and forward mode follow from it.
     @tf.custom_gradient
     def value(x, gamma, beta):
-        return _value_and_gradient(x, gamma, beta, mask, layout, epsilon)
+        y, stats = _pure.value(x, gamma, beta, layout, epsilon, mask)
+        return y, lambda dy: _pure.gradient(x, gamma, dy, layout, epsilon, mask, stats)
 
     return value(x, gamma, beta)
 
@@ -141,19 +143,3 @@ def _traced(layout, epsilon, *_kind_of_tensors):
         reduce_retracing=True,
         autograph=False,
     )
-
-
-def _value_and_gradient(x, gamma, beta, mask, layout, epsilon):
-    narrow, wide = x.dtype, gamma.dtype
-    values = tf.cast(x, wide)
-    stats = _pure.statistics(values, layout, epsilon, mask)
-    y = _pure.forward(values, gamma, beta, layout, stats)
-
-    def gradient(dy):
-        # Cast again: the wide copy would be kept, and is twice the size of x.
-        dx, dgamma, dbeta = _pure.backward(
-            tf.cast(x, wide), gamma, tf.cast(dy, wide), layout, stats, mask
-        )
-        return tf.cast(dx, narrow), dgamma, dbeta
-
-    return tf.cast(y, narrow), gradient

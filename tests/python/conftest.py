@@ -10,13 +10,33 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-import groupnorm  # noqa: F401
+import groupnorm
+from groupnorm._dispatch import implementation
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(params=["native", "tensorflow", "xla"])
+def on_path(request, monkeypatch):
+    """Makes a function run on one of the three ways that the computation can go."""
+    native = request.param == "native"
+    monkeypatch.setenv("GROUPNORM_NATIVE", "1" if native else "0")
+    if native and implementation().name != "native":
+        pytest.skip(f"the native kernel is not in use: {implementation().reason}")
+    if request.param == "xla":
+        return lambda f: tf.function(f, jit_compile=True, autograph=False)
+    return lambda f: f
+
+
+@pytest.fixture
+def compute(on_path):
+    """`group_normalization` on each of the three paths."""
+    return on_path(groupnorm.group_normalization)
 
 
 @pytest.fixture(autouse=True)

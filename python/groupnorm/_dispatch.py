@@ -1,0 +1,77 @@
+"""Which implementation computes: this is the one place that decides."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from tensorflow.python.framework.ops import get_default_graph
+from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+from tensorflow.python.saved_model import save_context
+
+from groupnorm import native
+from groupnorm.native import build
+
+
+class Implementation(NamedTuple):
+    """The name of an implementation, and why it is the one."""
+
+    name: str  # "native" or "tensorflow"
+    reason: str
+
+
+def implementation() -> Implementation:
+    """Which implementation computes on this machine, and why.
+
+    The native kernel serves CPUs, in eager and in graph mode. Plain TensorFlow serves
+    all else wherever this says: masked calls, XLA, models that are exported, and
+    derivatives beyond the first.
+
+    Returns:
+        A pair: `name`, "native" or "tensorflow", and `reason`, a sentence.
+    """
+    if os.environ.get("GROUPNORM_NATIVE") == "0":
+        return Implementation("tensorflow", "GROUPNORM_NATIVE=0 switches the other off")
+    if tf.config.get_visible_devices("GPU"):
+        return Implementation("tensorflow", "there is a GPU, and native is for CPUs")
+    name = "tensorflow" if native.load() is None else "native"
+    return Implementation(name, native.status())
+
+
+def build_kernel(force: bool = False) -> Implementation:
+    """Compile the native kernel, which takes seconds, and use it from now on.
+
+    It goes into the package's own folder, or into a cache of the user's where that
+    folder cannot be written to.
+
+    Args:
+        force: Compile it even if there is one.
+
+    Returns:
+        What `implementation` says afterwards.
+
+    Raises:
+        RuntimeError: There is no C++ compiler, or it failed.
+    """
+    build.build(force)
+    native.load(retry=True)
+    return implementation()
+
+
+def use_native(mask: Any) -> bool:
+    """Whether this call is one for the native kernel."""
+    if mask is not None or leaves_the_process() or _is_traced_for_xla():
+        return False
+    return implementation().name == "native"
+
+
+def leaves_the_process() -> bool:
+    """Whether a SavedModel is being written, which must not need this package."""
+    return save_context.in_save_context()
+
+
+def _is_traced_for_xla() -> bool:
+    return not tf.executing_eagerly() and GraphOrParentsInXlaContext(
+        get_default_graph()
+    )

@@ -1,0 +1,147 @@
+"""The native operations: loading them, and calling them.
+
+Whether they are used is decided elsewhere. TensorFlow is imported by the first
+call of ``load()``, not here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from types import ModuleType
+from typing import Any
+
+_lock = threading.Lock()
+_tried = False
+_ops: ModuleType | None = None
+_library: ctypes.CDLL | None = None
+_threads: int | None = None
+_status = "not loaded yet"
+
+
+def load(retry: bool = False) -> ModuleType | None:
+    """Loads the library, once, and returns its operations.
+
+    Args:
+        retry: try again if an earlier call found nothing to load (after a
+            ``build()``, say).
+
+    Returns:
+        A module with ``groupnorm_forward`` and ``groupnorm_backward``, or None;
+        ``status()`` then says why.
+    """
+    global _tried, _ops, _library, _status
+    with _lock:
+        if _tried and (_ops is not None or not retry):
+            return _ops
+        _tried = True
+        from . import build
+
+        path = build.find()
+        if path is None:
+            _status = (
+                "it is not built: groupnorm.build_kernel() in Python, build_kernel() "
+                "in R, or python -m groupnorm.native.build"
+            )
+            return None
+        try:
+            import tensorflow as tf
+
+            ops = tf.load_op_library(str(path))
+            _library = ctypes.CDLL(str(path))
+            from . import _gradients  # noqa: F401  (registers them)
+        except Exception as error:  # whatever it is, there is the other way
+            _status = f"{path} could not be loaded: {error}"
+            return None
+        _ops, _status = ops, f"loaded from {path}"
+    sync_threads()
+    return _ops
+
+
+def status() -> str:
+    """Says whether the library is loaded, and if not, why."""
+    return _status
+
+
+def sync_threads() -> None:
+    """Takes over TensorFlow's intra-op thread count, which may have changed."""
+    global _threads
+    if _library is None:
+        return
+    import tensorflow as tf
+
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    # TensorFlow's own default where nothing was set.
+    threads = threads or _environment_threads()
+    if threads != _threads:
+        _library.groupnorm_set_threads(threads)
+        _threads = threads
+
+
+def forward(
+    x: Any, gamma: Any, beta: Any, groups: int, axis: int, epsilon: float
+) -> tuple[Any, Any]:
+    """Group normalization on the CPU.
+
+    Args:
+        x: float16, bfloat16, float32 or float64, of rank >= 2, batch first.
+        gamma: shape ``[C]``, or ``[0]`` for ones; float32 (float64 for
+            float64), like ``beta``.
+        beta: shape ``[C]``, or ``[0]`` for zeros.
+        groups: number of groups, which divides ``C``.
+        axis: the channel axis, at least 1.
+        epsilon: added to the variance.
+
+    Returns:
+        The output, and mean and 1 / sqrt(variance + epsilon) of every sample
+        and group: float64 of shape ``[N, groups, 2]``.
+    """
+    sync_threads()
+    y, stats = _loaded().groupnorm_forward(
+        x, gamma, beta, groups=groups, axis=axis, **_split(epsilon)
+    )
+    stats.set_shape([x.shape[0], groups, 2])
+    return y, stats
+
+
+def backward(
+    x: Any,
+    gamma: Any,
+    beta: Any,
+    stats: Any,
+    dy: Any,
+    groups: int,
+    axis: int,
+    epsilon: float,
+) -> tuple[Any, Any, Any]:
+    """The gradients of ``forward`` with respect to x, gamma and beta.
+
+    Those of gamma and beta have the shape of gamma and beta, ``[0]`` included.
+    """
+    sync_threads()
+    return _loaded().groupnorm_backward(
+        x, gamma, beta, stats, dy, groups=groups, axis=axis, **_split(epsilon)
+    )
+
+
+def _split(epsilon: float) -> dict[str, float]:
+    """Attributes are float32: the second one carries the digits that are lost."""
+    import numpy as np
+
+    rounded = float(np.float32(epsilon))
+    return {"epsilon": rounded, "epsilon_rest": epsilon - rounded}
+
+
+def _loaded() -> ModuleType:
+    ops = load()
+    if ops is None:
+        raise RuntimeError(f"The native kernel is not there: {_status}.")
+    return ops
+
+
+def _environment_threads() -> int:
+    try:
+        return max(0, int(os.environ.get("TF_NUM_INTRAOP_THREADS", "0")))
+    except ValueError:
+        return 0

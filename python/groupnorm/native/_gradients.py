@@ -1,0 +1,59 @@
+"""What TensorFlow must know to differentiate the native operations.
+
+The gradient of the forward operation is the backward operation; the gradient of that
+one, and with it every higher derivative, is left to plain TensorFlow.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import tensorflow as tf
+
+from groupnorm import _pure, native
+
+
+@tf.RegisterGradient("GroupnormForward")
+def _gradient_of_forward(op: Any, dy: tf.Tensor, _dstats: Any) -> tuple:
+    x, gamma, beta = op.inputs
+    stats = op.outputs[1]
+    return tuple(native.backward(x, gamma, beta, stats, dy, **_attributes(op)))
+
+
+@tf.RegisterGradient("GroupnormBackward")
+def _gradient_of_backward(op: Any, *upstream: tf.Tensor) -> tuple:
+    x, gamma, beta, _stats, dy = op.inputs
+    attributes = _attributes(op)
+    layout = _pure.Layout(
+        x.shape.rank, attributes["axis"], gamma.shape[0], attributes["groups"]
+    )
+    second = _second_derivative(layout, attributes["epsilon"])
+    dx, dgamma, ddy = second(x, gamma, dy, *upstream)
+    # The statistics are functions of x, whose gradient accounts for them.
+    return dx, dgamma, tf.zeros_like(beta), None, ddy
+
+
+@functools.lru_cache(maxsize=256)
+def _second_derivative(layout: _pure.Layout, epsilon: float) -> Any:
+    """The vector-Jacobian product of the closed-form gradient.
+
+    A function with symbolic differentiation inside, not a gradient tape: under forward
+    mode TensorFlow asks for it while tapes are stopped.
+    """
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def run(x, gamma, dy, *upstream):
+        outputs = _pure.gradient(x, gamma, dy, layout, epsilon)
+        return tf.gradients(outputs, (x, gamma, dy), upstream)
+
+    return run
+
+
+def _attributes(op: Any) -> dict[str, Any]:
+    epsilon = op.get_attr("epsilon") + op.get_attr("epsilon_rest")
+    return {
+        "groups": op.get_attr("groups"),
+        "axis": op.get_attr("axis"),
+        "epsilon": epsilon,
+    }

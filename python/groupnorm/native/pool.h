@@ -1,0 +1,177 @@
+// A small pool of threads that sleep when there is nothing to do.
+//
+// TensorFlow's C API gives a kernel no access to TensorFlow's own threads.
+#ifndef GROUPNORM_POOL_H_
+#define GROUPNORM_POOL_H_
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cfenv>
+#include <condition_variable>
+#include <cstdint>
+#include <list>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+namespace groupnorm {
+
+// A loop over tasks that several threads take from, each under a slot number
+// of its own. It lives on the stack of the thread that called ForEach, which
+// always takes part: a job never depends on a worker being free.
+class Job {
+ public:
+  using Body = void (*)(void* self, int64_t task, int slot);
+
+  Job(Body body, void* self, int64_t tasks, int slots)
+      : body_(body), self_(self), tasks_(tasks), slots_(slots) {
+    std::fegetenv(&floating_point_);
+  }
+
+  bool Full() const { return joined_ == slots_ || next_ >= tasks_; }
+
+  // Under the pool's lock.
+  int Join() {
+    ++active_;
+    return joined_++;
+  }
+  bool Leave() { return --active_ == 0; }
+  bool Idle() const { return active_ == 0; }
+
+  // Without it. Workers take over the caller's rounding and flush-to-zero
+  // modes, so that no result depends on the thread that computed it.
+  void Work(int slot) {
+    if (slot > 0) std::fesetenv(&floating_point_);
+    for (int64_t task; (task = next_.fetch_add(1)) < tasks_;)
+      body_(self_, task, slot);
+  }
+
+ private:
+  const Body body_;
+  void* const self_;
+  const int64_t tasks_;
+  const int slots_;
+  std::fenv_t floating_point_;
+  std::atomic<int64_t> next_{0};
+  int joined_ = 0;
+  int active_ = 0;
+};
+
+class Pool {
+ public:
+  // Never destroyed: workers may outlive every static object.
+  static Pool& Get() {
+    static const int registered = (Current() = new Pool, AtFork());
+    (void)registered;
+    return *Current();
+  }
+
+  void Run(Job* job, int helpers) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      Grow(helpers);
+      job->Join();
+      jobs_.push_back(job);
+    }
+    for (int i = 0; i < helpers; ++i) wake_.notify_one();
+    job->Work(0);
+    std::unique_lock<std::mutex> lock(mutex_);
+    jobs_.remove(job);
+    job->Leave();
+    done_.wait(lock, [job] { return job->Idle(); });
+  }
+
+ private:
+  static Pool*& Current() {
+    static Pool* pool = nullptr;
+    return pool;
+  }
+
+  // A forked child has none of the threads and perhaps a locked mutex: it
+  // starts afresh, and the parent's pool is left where it is.
+  static int AtFork() {
+    return pthread_atfork(nullptr, nullptr, [] { Current() = new Pool; });
+  }
+
+  void Grow(int helpers) {
+    try {
+      for (; workers_ < helpers; ++workers_)
+        std::thread([this] { Loop(); }).detach();
+    } catch (const std::system_error&) {
+      // The system gives no more threads: those that are there will do.
+    }
+  }
+
+  void Loop() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      Job* job = Waiting();
+      if (job == nullptr) {
+        wake_.wait(lock);
+        continue;
+      }
+      const int slot = job->Join();
+      lock.unlock();
+      job->Work(slot);
+      lock.lock();
+      if (job->Leave()) done_.notify_all();
+    }
+  }
+
+  Job* Waiting() {
+    for (Job* job : jobs_)
+      if (!job->Full()) return job;
+    return nullptr;
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  std::list<Job*> jobs_;
+  int workers_ = 0;
+};
+
+// The processors that this process may use.
+inline int Processors() {
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
+#endif
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+inline std::atomic<int>& ThreadSetting() {
+  static std::atomic<int> threads{0};
+  return threads;
+}
+
+// 0 stands for one thread per processor.
+inline void SetThreads(int threads) {
+  ThreadSetting() = threads > 0 ? threads : Processors();
+}
+
+inline int Threads() {
+  if (ThreadSetting() == 0) SetThreads(0);
+  return ThreadSetting();
+}
+
+// Calls body(task, slot) for every task, on up to `slots` threads; no two
+// calls that run at the same time have the same slot. The body must not throw.
+template <class F>
+void ForEach(int64_t tasks, int slots, F body) {
+  if (slots <= 1 || tasks <= 1) {
+    for (int64_t task = 0; task < tasks; ++task) body(task, 0);
+    return;
+  }
+  Job job([](void* self, int64_t task,
+             int slot) { (*static_cast<F*>(self))(task, slot); },
+          &body, tasks, slots);
+  Pool::Get().Run(&job,
+                  static_cast<int>(std::min<int64_t>(slots, tasks)) - 1);
+}
+
+}  // namespace groupnorm
+
+#endif  // GROUPNORM_POOL_H_

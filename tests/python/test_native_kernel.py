@@ -1,0 +1,324 @@
+"""The native kernel: its own C++ tests under the sanitizers, its operations
+against the definition in float64, and how its library is built and found."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+
+from groupnorm import native  # noqa: E402
+from groupnorm.native import build  # noqa: E402
+
+_TESTS = pathlib.Path(__file__).resolve().parents[1]
+_NATIVE = pathlib.Path(native.__file__).resolve().parent
+
+
+def _need_compiler() -> list[str]:
+    try:
+        return build._compiler()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+
+
+def _succeeds(command: list) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def ops():
+    """The operations, built if they are not there yet."""
+    if build.find() is None:
+        _need_compiler()
+        build.build()
+    ops = native.load(retry=True)
+    assert ops is not None, native.status()
+    return ops
+
+
+# ---------------------------------------------------------------- C++ program
+
+
+@pytest.mark.parametrize(
+    ("flags", "arguments"),
+    [
+        ("-fsanitize=address,undefined -fno-sanitize-recover=undefined", []),
+        ("-fsanitize=thread", ["threads"]),
+        ("-DGROUPNORM_BASELINE", []),
+    ],
+)
+def test_cpp(flags: str, arguments: list[str], tmp_path: pathlib.Path) -> None:
+    """The numerics against long double, on any layout, type, thread count."""
+    compiler = [*_need_compiler(), "-std=c++17", "-O1", "-g", "-pthread"]
+    compiler += ["-Wno-psabi", *flags.split()]
+    probe = tmp_path / "probe.cc"
+    probe.write_text("int main() {}")
+    program = tmp_path / "program"
+    if not all(_succeeds(c) for c in ([*compiler, probe, "-o", program], [program])):
+        pytest.skip(f"the compiler cannot do {flags}")
+    source = _TESTS / "native" / "test_kernel.cc"
+    subprocess.run([*compiler, f"-I{_NATIVE}", source, "-o", program], check=True)
+    command = [program, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+# ----------------------------------------------------------------- operations
+
+
+def _definition(x, gamma, beta, groups, axis, epsilon, dy):
+    """Output and gradients in float64."""
+    shape = x.shape
+    before, after = np.prod(shape[1:axis]), np.prod(shape[axis + 1 :])
+    split = (shape[0], int(before), groups, shape[axis] // groups, int(after))
+    x, dy = (v.astype(np.float64).reshape(split) for v in (x, dy))
+    over = {"axis": (1, 3, 4), "keepdims": True}
+    rstd = 1 / np.sqrt(x.var(**over) + epsilon)
+    xhat = (x - x.mean(**over)) * rstd
+    gamma, beta = (np.reshape(v, (1, 1, groups, -1, 1)) for v in (gamma, beta))
+    inner = gamma * dy
+    dx = inner - inner.mean(**over) - xhat * (inner * xhat).mean(**over)
+    return (
+        (xhat * gamma + beta).reshape(shape),
+        (dx * rstd).reshape(shape),
+        (dy * xhat).sum((0, 1, 4)).ravel(),
+        dy.sum((0, 1, 4)).ravel(),
+    )
+
+
+def _data(shape, axis, dtype="float32", shift=0.0):
+    random = np.random.default_rng(7)
+    real = "float64" if dtype == "float64" else "float32"
+    x, dy = (random.standard_normal(shape) + s for s in (shift, 0))
+    gamma, beta = (random.standard_normal(shape[axis]).astype(real) for _ in "gb")
+    return tf.cast(x, dtype), gamma, beta, tf.cast(dy, dtype)
+
+
+def _errors(got, want):
+    return [
+        np.abs(tf.cast(a, tf.float64).numpy() - b).max() / np.abs(b).max()
+        for a, b in zip(got, want, strict=True)
+    ]
+
+
+def _both(x, gamma, beta, dy, groups, axis, epsilon=1e-3):
+    y, stats = native.forward(x, gamma, beta, groups, axis, epsilon)
+    return (y, *native.backward(x, gamma, beta, stats, dy, groups, axis, epsilon))
+
+
+_LAYOUTS = [
+    ((2, 7, 5, 6), 3, 3),
+    ((3, 4, 7, 7), 1, 2),
+    ((2, 8, 40, 50), 1, 4),
+    ((5, 12), 1, 4),
+    ((2, 3, 3, 6, 2, 2), 3, 2),
+    ((2, 300, 200, 16), 3, 4),
+    ((4, 128, 512), 2, 8),
+    ((2, 1000, 3), 2, 1),
+    ((9, 33, 100), 2, 10),
+    ((3, 5, 64, 37), 2, 8),
+]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [("float32", 1e-6), ("float64", 1e-12), ("float16", 1e-3), ("bfloat16", 5e-3)],
+)
+@pytest.mark.parametrize(("shape", "axis", "groups"), _LAYOUTS)
+def test_values_and_gradients(ops, shape, axis, groups, dtype, tolerance) -> None:
+    x, gamma, beta, dy = _data(shape, axis, dtype)
+    got = _both(x, gamma, beta, dy, groups, axis)
+    want = _definition(
+        x.numpy(), gamma, beta, groups, axis, 1e-3, tf.cast(dy, tf.float64).numpy()
+    )
+    assert max(_errors(got, want)) < tolerance
+
+
+@pytest.mark.parametrize("shift", [0, 1e2, 1e3, 1e4, 1e5])
+@pytest.mark.parametrize(("shape", "axis", "groups"), _LAYOUTS[:6])
+def test_shifted_data(ops, shape, axis, groups, shift) -> None:
+    x, gamma, beta, dy = _data(shape, axis, shift=shift)
+    got = _both(x, gamma, beta, dy, groups, axis)
+    want = _definition(x.numpy(), gamma, beta, groups, axis, 1e-3, dy.numpy())
+    assert max(_errors(got, want)) < 1e-6
+
+
+def test_absent_parameters(ops) -> None:
+    x, gamma, beta, dy = _data((3, 10, 8), 2)
+    none = np.zeros(0, np.float32)
+    y, dx, dgamma, dbeta = _both(x, none, none, dy, 4, 2)
+    want = _both(x, np.ones_like(gamma), np.zeros_like(beta), dy, 4, 2)
+    np.testing.assert_array_equal(y, want[0])
+    np.testing.assert_array_equal(dx, want[1])
+    assert dgamma.shape == dbeta.shape == (0,)
+
+
+def test_unknown_sizes_and_static_shapes(ops) -> None:
+    x, gamma, beta, dy = _data((3, 5, 4, 8), 3)
+    seen = []
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 8])] * 2)
+    def run(x, dy):
+        y, stats = native.forward(x, gamma, beta, 2, 3, 1e-3)
+        grads = native.backward(x, gamma, beta, stats, dy, 2, 3, 1e-3)
+        seen.extend(t.shape.as_list() for t in (y, stats, *grads))
+        return y, *grads
+
+    for got, want in zip(run(x, dy), _both(x, gamma, beta, dy, 2, 3), strict=True):
+        np.testing.assert_array_equal(got, want)
+    full = [None, None, None, 8]
+    assert seen[:5] == [full, [None, 2, 2], full, [8], [8]]
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 8), (2, 0, 8)])
+def test_empty(ops, shape) -> None:
+    x, gamma, beta, dy = _data(shape, 2)
+    y, dx, dgamma, dbeta = _both(x, gamma, beta, dy, 2, 2)
+    assert y.shape == dx.shape == shape
+    assert not np.any(dgamma)
+    assert not np.any(dbeta)
+
+
+def test_bad_arguments_are_errors(ops) -> None:
+    x, gamma, beta, dy = _data((2, 5, 8), 2)
+    _, stats = native.forward(x, gamma, beta, 2, 2, 1e-3)
+    cases = [
+        (lambda: native.forward(x, gamma, beta, 3, 2, 1e-3), "must divide"),
+        (lambda: native.forward(x, gamma, beta, 2, 3, 1e-3), "axis 3"),
+        (lambda: native.forward(x[0, 0], gamma, beta, 2, 1, 1e-3), "rank >= 2"),
+        (lambda: native.forward(x, gamma[:7], beta, 2, 2, 1e-3), "gamma must"),
+        (lambda: native.forward(x, gamma, beta[:1], 2, 2, 1e-3), "beta must"),
+        (lambda: native.backward(x, gamma, beta, stats, dy, 4, 2, 1e-3), "stats must"),
+        (lambda: native.backward(x, gamma, beta, stats, dy[1:], 2, 2, 1e-3), "dy must"),
+    ]
+    for call, message in cases:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            call()
+
+
+def test_inputs_stay_as_they_are(ops) -> None:
+    x, gamma, beta, dy = _data((4, 50, 8), 2)
+    before = x.numpy().copy(), dy.numpy().copy()
+    _both(x, gamma, beta, dy, 2, 2)
+    np.testing.assert_array_equal(before[0], x)
+    np.testing.assert_array_equal(before[1], dy)
+
+
+@pytest.mark.parametrize(("shape", "axis", "groups"), [_LAYOUTS[2], _LAYOUTS[5]])
+def test_threads_make_no_difference(ops, shape, axis, groups) -> None:
+    x, gamma, beta, dy = _data(shape, axis)
+    want = [t.numpy() for t in _both(x, gamma, beta, dy, groups, axis)]
+    try:
+        for threads in (1, 2, 3, 4):
+            native._library.groupnorm_set_threads(threads)
+            for a, b in zip(_both(x, gamma, beta, dy, groups, axis), want, strict=True):
+                np.testing.assert_array_equal(a, b)
+    finally:
+        native._library.groupnorm_set_threads(0)
+
+
+def test_calls_at_the_same_time(ops) -> None:
+    x, gamma, beta, dy = _data((2, 300, 200, 16), 3)
+    want = [t.numpy() for t in _both(x, gamma, beta, dy, 4, 3)]
+    same = []
+
+    def work() -> None:
+        for _ in range(5):
+            got = _both(x, gamma, beta, dy, 4, 3)
+            same.append(
+                all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
+            )
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert same == [True] * 40
+
+
+# ------------------------------------------------------------------- building
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> pathlib.Path:
+    """A copy of the sources, a cache of its own, and a compiler of no substance."""
+    copy = tmp_path / "pkg" / "native"
+    shutil.copytree(_NATIVE, copy, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    compiler = tmp_path / "compiler"
+    compiler.write_text(
+        '#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\nsleep 0.2\necho x > "$2"\n'
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(build, "_HERE", copy)
+    sources = [copy / path.name for path in build._SOURCES]
+    monkeypatch.setattr(build, "_SOURCES", sources)
+    build._name.cache_clear()
+    yield copy
+    build._name.cache_clear()
+
+
+def test_a_build_is_found_until_a_source_changes(folder) -> None:
+    assert build.find() is None
+    built = build.build()
+    assert build.find() == built
+    assert built.parent == folder
+    (folder / "kernel.h").write_text("// new")
+    build._name.cache_clear()
+    assert build.find() is None
+    assert build.build() != built
+    assert not built.exists()
+
+
+def test_the_cache_serves_where_the_package_is_read_only(folder, monkeypatch) -> None:
+    monkeypatch.setattr(build.os, "access", lambda path, mode: mode != os.W_OK)
+    built = build.build()
+    assert built.parent == build._cache()
+    assert build.find() == built
+    assert built.parent.stat().st_mode & 0o777 == 0o700
+    built.parent.chmod(0o777)
+    assert build.find() is None
+    with pytest.raises(RuntimeError, match="others may write"):
+        build.build()
+
+
+def test_two_builds_at_once(folder) -> None:
+    code = "from native import build; print(build.build(force=True))"
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=folder.parent, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    assert len({run.communicate()[0] for run in runs}) == 1
+    assert len(list(folder.glob("*.so"))) == 1
+    assert not list(folder.glob(".build*"))
+
+
+def test_failures_say_what_is_missing(folder, monkeypatch) -> None:
+    monkeypatch.setenv("CXX", "false")
+    with pytest.raises(RuntimeError, match="Compiling the native kernel failed"):
+        build.build()
+    assert not list(folder.glob(".build*"))
+    monkeypatch.setenv("CXX", "")
+    monkeypatch.setenv("PATH", os.devnull)
+    with pytest.raises(RuntimeError, match="needs a C\\+\\+ compiler"):
+        build.build()
+
+
+def test_importing_neither_builds_nor_loads() -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import native; "
+        "assert 'tensorflow' not in sys.modules; assert native._library is None"
+    )
+    subprocess.run([sys.executable, "-c", code, _NATIVE.parent], check=True)
