@@ -12,13 +12,19 @@ r_sources := DESCRIPTION NAMESPACE configure .Rbuildignore \
   $(shell find R man inst/ inst/python/groupnorm/ -type f -not -path '*/__pycache__/*' \
     -not -name '*.so')
 
-.PHONY: help demo test test-python test-r check lint docs docs-current setup peers \
-  system clean
+# Tests of what needs tf_keras, which has environments of its own.
+tf_keras_tests := $(addprefix tests/python/test_,addons.py compose.py layers.py \
+  legacy.py migrate.py)
+
+.PHONY: help demo test test-python test-r test-tf-keras test-versions bench check lint \
+  docs docs-current setup peers system clean
 
 help:
 	@echo "make demo    train a network on handwritten digits, from R"
 	@echo "make test    run all tests, of both languages"
 	@echo "make setup   only the set-up of the two: .venv/ and .rlib/"
+	@echo "make test-versions   tests with the newest and the oldest supported versions"
+	@echo "make bench   measure against other implementations (needs a quiet machine)"
 	@echo "make peers   add other implementations to compare with"
 	@echo "make check   R CMD check"
 	@echo "make lint    ruff, mypy and lintr"
@@ -28,7 +34,7 @@ help:
 demo: setup
 	Rscript inst/examples/digits.R demo
 
-test: test-r test-python
+test: test-r test-python test-tf-keras
 
 test-r: setup
 	Rscript tools/test.R
@@ -36,12 +42,24 @@ test-r: setup
 test-python: setup
 	python-shared -m pytest -q -rs tests/python
 
+test-tf-keras: .venv-newest/.done .venv/.kernel
+	.venv-newest/bin/python -m pytest -q -rs $(tf_keras_tests)
+
+# All tests of Python, with the newest and with the oldest versions of everything.
+test-versions: .venv-newest/.done .venv-oldest/.done .venv/.kernel
+	.venv-newest/bin/python -m pytest -q -rs tests/python
+	.venv-oldest/bin/python -m pytest -q -rs tests/python
+
+bench: setup
+	python -m pip install --quiet -r benchmarks/requirements.txt
+	python benchmarks/run.py
+
 check: setup
 	Rscript tools/check.R
 
 lint: setup
-	ruff check python tests inst/examples
-	ruff format --check python tests inst/examples
+	ruff check python tests inst/examples benchmarks
+	ruff format --check python tests inst/examples benchmarks
 	cd python && mypy
 	Rscript tools/lint.R
 
@@ -67,6 +85,11 @@ system:
 	  -o .venv/bin/python-shared
 	@touch $@
 
+.venv-%/.done: tools/requirements-%.txt python/pyproject.toml | system
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet -r $< -e python
+	@touch $@
+
 # Without a compiler everything works all the same, and tests of the kernel are skipped.
 .venv/.kernel: $(wildcard python/groupnorm/native/*) | .venv/.done
 	python -m groupnorm.native.build || true
@@ -78,4 +101,4 @@ system:
 	@touch $@
 
 clean:
-	rm -rf .venv .rlib .check demo
+	rm -rf .venv .venv-newest .venv-oldest .rlib .check demo

@@ -1,13 +1,16 @@
-"""Building a layer and putting it on an object, as the R functions do."""
+"""Building a layer and putting it on an object, as the R functions do.
+
+The layer is of the Keras generation that the object is of.
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
-import keras
 import numpy as np
 
-from groupnorm import layers
+from groupnorm import _generation
 
 _ACCEPTED = (
     "Expected one of: nothing (to get the layer itself), a Sequential model, a tensor "
@@ -28,19 +31,23 @@ def compose(class_name: str, object: Any = None, **arguments: Any) -> Any:
 
     Returns:
         The layer if `object` is `None`; a Sequential model itself, with the layer
-        added; otherwise the layer's output tensor.
+        added; otherwise the layer's output tensor. The layer is of the Keras generation
+        of `object`, and of the default one (that of `tf.keras`) if it is of neither.
 
     Raises:
         ValueError: `object` is of another kind, or an argument does not fit. `object`
             is then as it was before.
     """
     batch_size = _check_batch_size(arguments.pop("batch_size", None))
-    layer = getattr(layers, class_name)(**arguments)
+    generation = _generation.of(object)
+    keras = importlib.import_module(generation)
+    layer = getattr(_generation.layers_for(generation), class_name)(**arguments)
     if object is None:
         return layer
     if isinstance(object, keras.Sequential):
-        return _add(object, layer, batch_size)
-    return layer(_tensor_of(object))
+        add = _add if generation == _generation.KERAS_3 else _add_legacy
+        return add(keras, object, layer, batch_size)
+    return layer(_tensor_of(keras, object))
 
 
 def _check_batch_size(batch_size: Any) -> int | None:
@@ -54,15 +61,11 @@ def _check_batch_size(batch_size: Any) -> int | None:
     return batch_size
 
 
-def _add(
-    model: keras.Sequential, layer: keras.layers.Layer, batch_size: int | None
-) -> keras.Sequential:
+def _add(keras: Any, model: Any, layer: Any, batch_size: int | None) -> Any:
     """Add the layer, or leave the model as it was."""
     before = list(model._layers)
     try:
-        # Asked first: a model that can refuse the layer needs no repair afterwards.
-        if model.built and hasattr(model, "output_shape"):
-            layer.compute_output_shape(model.output_shape)
+        _check_fit(model, layer)
         input_shape = getattr(layer, "_input_shape_arg", None)
         if not before and input_shape is not None and batch_size is not None:
             model.add(keras.layers.InputLayer(input_shape, batch_size=batch_size))
@@ -74,7 +77,28 @@ def _add(
     return model
 
 
-def _tensor_of(object: Any) -> Any:
+def _add_legacy(keras: Any, model: Any, layer: Any, batch_size: int | None) -> Any:
+    """The same for tf_keras, whose layers know the sizes of the model's input."""
+    built = model.built
+    batch_shape = getattr(layer, "_batch_input_shape", None)
+    if batch_shape is not None and batch_size is not None:
+        layer._batch_input_shape = (batch_size, *batch_shape[1:])
+    try:
+        _check_fit(model, layer)
+        model.add(layer)
+    except Exception:
+        model.built = built  # forgotten before the layer is tried, all else after it
+        raise
+    return model
+
+
+def _check_fit(model: Any, layer: Any) -> None:
+    """Ask first: a model that can refuse the layer needs no repair afterwards."""
+    if model.built and hasattr(model, "output_shape"):
+        layer.compute_output_shape(model.output_shape)
+
+
+def _tensor_of(keras: Any, object: Any) -> Any:
     """The tensor that the layer is to be applied to."""
     if isinstance(object, keras.Model):
         outputs = getattr(object, "outputs", None) or []
@@ -93,7 +117,7 @@ def _tensor_of(object: Any) -> Any:
     raise _unusable(f"{object!r} (of type {type(object).__name__})")
 
 
-def _single(output: Any, layer: keras.layers.Layer) -> Any:
+def _single(output: Any, layer: Any) -> Any:
     if isinstance(output, list | tuple | dict):
         raise _unusable(f"the layer {layer.name!r}, which has {len(output)} outputs")
     return output
@@ -102,7 +126,8 @@ def _single(output: Any, layer: keras.layers.Layer) -> Any:
 def _is_tensor(object: Any) -> bool:
     import tensorflow as tf
 
-    return keras.utils.is_keras_tensor(object) or tf.is_tensor(object)
+    # TensorFlow knows the symbolic tensors of tf_keras, and not those of Keras 3.
+    return tf.is_tensor(object) or type(object).__name__ == "KerasTensor"
 
 
 def _unusable(received: str) -> ValueError:

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from groupnorm import _addons
 from groupnorm._layer import GroupNormalizationMixin, InstanceNormalizationMixin
 
 
@@ -86,3 +87,6 @@ class InstanceNormalization(InstanceNormalizationMixin, _TensorFlowLayer):
     """
 
     _keras = keras
+
+
+_addons.register(keras, GroupNormalization, InstanceNormalization)

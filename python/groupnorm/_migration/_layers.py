@@ -1,0 +1,212 @@
+"""One layer: its class and arguments under Keras 3, and what is different about them.
+
+The arguments are those of `get_config()`. Every one is carried over, renamed, or
+dropped where it says nothing (any more); one that says something that Keras 3 cannot do
+is an error.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import keras
+import tf_keras
+
+from groupnorm import layers, legacy
+from groupnorm._migration._report import MigrationError
+
+_OURS = {
+    legacy.GroupNormalization: layers.GroupNormalization,
+    legacy.InstanceNormalization: layers.InstanceNormalization,
+}
+_RENAMED_CLASSES = {
+    "SyncBatchNormalization": "BatchNormalization",
+    "ThresholdedReLU": "ReLU",
+}
+_RENAMED_ARGUMENTS = {
+    "InputLayer": {"batch_input_shape": "batch_shape"},
+    "LeakyReLU": {"alpha": "negative_slope"},
+    "ThresholdedReLU": {"theta": "threshold"},
+}
+_ADDED_ARGUMENTS = {"SyncBatchNormalization": {"synchronized": True}}
+
+_ANY = object()
+# Arguments that Keras 3 retired, with the values that change nothing.
+_RETIRED: dict[str, tuple[Any, ...]] = {
+    "attention_axes": (None,),
+    "batch_input_shape": (_ANY,),  # the model's input layer has it
+    "build_input_shape": (_ANY,),
+    "force_generator": (_ANY,),
+    "fused": (_ANY,),
+    "groups": (1,),
+    "implementation": (_ANY,),  # how, not what, is computed
+    "input_length": (_ANY,),  # was checked, not used
+    "kernel_constraint": (None,),
+    "kernel_initializer": (_ANY,),  # the weights are there
+    "kernel_regularizer": (None,),
+    "key_shape": (_ANY,),  # as the layer is called, so it is built
+    "noise_shape": (None,),
+    "query_shape": (_ANY,),
+    "ragged": (False, None),
+    "renorm": (False, None),
+    "rng_type": (_ANY,),
+    "robust_masking": (False, None),
+    "softmax_robust_masking": (False, None),
+    "sparse": (False, None),
+    "time_major": (False, None),
+    "trainable": (_ANY,),  # taken by every layer that has weights
+    "value_shape": (_ANY,),
+    "virtual_batch_size": (None,),
+}
+
+
+def modernize(layer: Any) -> tuple[Any, dict[str, Any], list[str]]:
+    """The Keras 3 class and configuration of a tf_keras layer, and what changed.
+
+    Raises:
+        MigrationError: Keras 3 has no such layer, or not with this argument.
+    """
+    old_class = type(layer)
+    new_class = _class(layer.name, old_class)
+    config, changes = arguments(layer, new_class, layer.get_config())
+    if new_class.__name__ != old_class.__name__:
+        changes.insert(
+            0, f"class {old_class.__name__} is now {new_class.__name__} of Keras 3"
+        )
+    return new_class, config, changes
+
+
+def arguments(
+    layer: Any, new_class: type, old: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """A layer's arguments as its new class takes them, and what changed.
+
+    Raises:
+        MigrationError: The new class cannot do what an argument says.
+    """
+    old_class = type(layer)
+    accepted = _parameters(new_class)
+    renamed = _RENAMED_ARGUMENTS.get(old_class.__name__, {})
+    new: dict[str, Any] = dict(_ADDED_ARGUMENTS.get(old_class.__name__, {}))
+    changes = []
+    for name, value in old.items():
+        new_name = renamed.get(name, name)
+        if new_name not in accepted:
+            _check_retired(layer.name, old_class, name, value)
+            if name != "trainable" and not (value is None or isinstance(value, dict)):
+                changes.append(f"argument {name}={value!r} dropped: Keras 3 has none")
+            continue
+        new[new_name], inner = _value(layer.name, new_name, value)
+        changes += inner
+        if new_name != name:
+            changes.append(f"argument {name} is now called {new_name}")
+    new["name"] = legal_name(old["name"])
+    if new["name"] != old["name"]:
+        changes.append(f"name is now {new['name']!r}: Keras 3 allows no '/' in it")
+    return new, changes
+
+
+def legal_name(name: str) -> str:
+    """A layer's name as Keras 3 allows it."""
+    return name.replace("/", "_")
+
+
+def _class(layer: str, old_class: type) -> Any:
+    if old_class in _OURS:
+        return _OURS[old_class]
+    registered = tf_keras.saving.get_registered_name(old_class)
+    if registered != old_class.__name__:
+        found = keras.saving.get_registered_object(registered)
+        advice = f"register a Keras 3 class as {registered!r} first"
+    else:
+        found = getattr(
+            keras.layers, _RENAMED_CLASSES.get(registered, registered), None
+        )
+        advice = "rebuild the model from its script with another in its place"
+    if found is None:
+        raise MigrationError(
+            f"The layer {layer!r} is of the class {registered!r}, which Keras 3 does "
+            f"not have: {advice}."
+        )
+    return found
+
+
+def _check_retired(layer: str, old_class: type, argument: str, value: Any) -> None:
+    harmless = _RETIRED.get(argument, ())
+    if _ANY in harmless or value in harmless:
+        return
+    raise MigrationError(
+        f"The layer {layer!r} ({old_class.__name__}) has {argument}={value!r}, which "
+        f"the {old_class.__name__} of Keras 3 cannot do."
+    )
+
+
+def _value(layer: str, argument: str, value: Any) -> tuple[Any, list[str]]:
+    """An argument's value in the terms of Keras 3."""
+    if argument == "dtype":
+        return _policy_name(value), []
+    if argument.endswith("activation"):
+        _check_activation(layer, argument, value)
+    if argument == "axis" and isinstance(value, list | tuple) and len(value) == 1:
+        return value[0], []
+    if isinstance(value, list | tuple):
+        items = [_value(layer, "", item) for item in value]
+        return [item for item, _ in items], [c for _, made in items for c in made]
+    if _is_layer(value):
+        return _nested_layer(value)
+    if argument.endswith("_initializer") and isinstance(value, dict):
+        return _initializer(value), []
+    return value, []
+
+
+def _initializer(spec: dict[str, Any]) -> Any:
+    """An initializer by its class: the first Keras 3 reads not each by its name."""
+    found = getattr(keras.initializers, spec["class_name"], None)
+    if spec.get("registered_name") is not None or found is None:
+        return spec
+    return keras.saving.serialize_keras_object(found.from_config(spec["config"]))
+
+
+def _policy_name(value: Any) -> Any:
+    return value["config"]["name"] if isinstance(value, dict) else value
+
+
+def _check_activation(layer: str, argument: str, value: Any) -> None:
+    name = value.get("config") if isinstance(value, dict) else value
+    if name == "hard_sigmoid":
+        raise MigrationError(
+            f"The layer {layer!r} has {argument}='hard_sigmoid', which is another "
+            "function under Keras 3: clip(x / 6 + 0.5, 0, 1), and was "
+            "clip(x / 5 + 0.5, 0, 1)."
+        )
+
+
+def _is_layer(value: Any) -> bool:
+    if not isinstance(value, dict) or "class_name" not in value:
+        return False
+    found = getattr(tf_keras.layers, value["class_name"], None)
+    return found is not None or value.get("registered_name") is not None
+
+
+def _nested_layer(spec: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A layer inside a layer: a cell, what a wrapper wraps, an activation."""
+    layer = tf_keras.saving.deserialize_keras_object(spec)
+    if not isinstance(layer, tf_keras.layers.Layer):
+        return spec, []
+    new_class, config, changes = modernize(layer)
+    nested = keras.saving.serialize_keras_object(new_class.from_config(config))
+    return nested, [f"{layer.name}: {change}" for change in changes]
+
+
+def _parameters(layer_class: Any) -> set[str]:
+    """The names of a layer's arguments, those that it passes on among them."""
+    names: set[str] = set()
+    for base in layer_class.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+        names |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return names - {"self"}

@@ -1,0 +1,128 @@
+"""What a file may name: Keras's own classes and functions, and registered ones.
+
+tf_keras imports whichever module a configuration names, and runs the code of a Lambda
+layer of an `.h5` file. So a configuration is looked through before tf_keras gets it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import tf_keras
+
+from groupnorm._migration import _operators
+from groupnorm._migration._report import MigrationError
+
+_MODULES = {"keras", "tf_keras", "tensorflow", "builtins"}
+_NAMESPACES = (
+    tf_keras.activations,
+    tf_keras.constraints,
+    tf_keras.initializers,
+    tf_keras.layers,
+    tf_keras.layers.experimental,
+    tf_keras.mixed_precision,
+    tf_keras.models,
+    tf_keras.regularizers,
+)
+_CLASSES = {
+    name
+    for namespace in _NAMESPACES
+    for name, value in vars(namespace).items()
+    if inspect.isclass(value)
+} | {"Functional", *_operators.LAYER_CLASSES}
+_VALUES = {"TensorShape", "__ellipsis__", "__numpy__", "__tensor__", "__tuple__"}
+_FUNCTIONS = {
+    name
+    for name, value in vars(tf_keras.activations).items()
+    if inspect.isfunction(value)
+}
+
+
+def vet(config: dict[str, Any]) -> None:
+    """Check all that a model's configuration names.
+
+    Raises:
+        MigrationError: It names something that is not Keras's, or that holds code.
+    """
+    for layer, spec in _specs(without_compilation(config), "the model"):
+        _vet_spec(layer, spec)
+
+
+def class_names(config: dict[str, Any]) -> dict[str, str]:
+    """The class of each layer of a model, as the file names it, by the layer's name."""
+    return {
+        spec["config"]["name"]: spec.get("registered_name") or spec["class_name"]
+        for _, spec in _specs(config, "")
+        if isinstance(spec["config"], dict) and "name" in spec["config"]
+    }
+
+
+def without_compilation(config: Any) -> Any:
+    """The configuration without the optimizers and losses of models."""
+    if isinstance(config, dict):
+        return {
+            key: without_compilation(value)
+            for key, value in config.items()
+            if key != "compile_config"
+        }
+    if isinstance(config, list | tuple):
+        return type(config)(map(without_compilation, config))
+    return config
+
+
+def _specs(value: Any, layer: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Everything that names a class, with the name of the layer that it belongs to."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _specs(item, layer)
+    if not isinstance(value, dict):
+        return
+    if "class_name" in value and "config" in value:
+        config = value["config"]
+        if isinstance(config, dict) and isinstance(config.get("name"), str):
+            layer = config["name"]
+        yield layer, value
+    for item in value.values():
+        yield from _specs(item, layer)
+
+
+def _vet_spec(layer: str, spec: dict[str, Any]) -> None:
+    name, registered = spec["class_name"], spec.get("registered_name")
+    if name in ("Lambda", "__lambda__"):
+        raise MigrationError(
+            f"The layer {layer!r} is a Lambda layer (or holds a lambda): its Python "
+            "code is in the file, and is not run. Rebuild the model from its script "
+            "with a layer class of your own in its place, and load the weights."
+        )
+    if name == "function":
+        return _vet_function(layer, spec)
+    if name in _VALUES or _is_registered(registered) or _is_registered(name):
+        return None
+    root = str(spec.get("module") or "keras").partition(".")[0]
+    if name not in _CLASSES or root not in _MODULES:
+        raise MigrationError(
+            f"The layer {layer!r} is of, or uses, the class {registered or name!r}, "
+            "which is neither Keras's nor registered. Register it with both "
+            "generations (register_keras_serializable of tf_keras and of keras), under "
+            "the same name, and migrate from Python."
+        )
+    if name in _operators.LAYER_CLASSES:
+        _operators.check_known(layer, spec["config"]["function"])
+    return None
+
+
+def _vet_function(layer: str, spec: dict[str, Any]) -> None:
+    name, registered = spec["config"], spec.get("registered_name")
+    if name in _FUNCTIONS or _is_registered(registered) or _is_registered(name):
+        return
+    raise MigrationError(
+        f"The layer {layer!r} uses the function {name!r}, which is neither Keras's nor "
+        "registered. Register it with both generations "
+        "(register_keras_serializable of tf_keras and of keras)."
+    )
+
+
+def _is_registered(name: Any) -> bool:
+    return isinstance(name, str) and name in tf_keras.utils.get_custom_objects()

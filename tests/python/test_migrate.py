@@ -1,0 +1,485 @@
+"""Bringing files of Keras 2 over to Keras 3.
+
+What the new file must predict is what TensorFlow Addons, or tf_keras, predicted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+tf_keras = pytest.importorskip(
+    "tf_keras", reason="tf_keras, the older Keras generation, is not installed"
+)
+
+import h5py  # noqa: E402
+import keras  # noqa: E402
+import legacy_models  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+import groupnorm  # noqa: E402
+from groupnorm import layers  # noqa: E402
+from groupnorm._migration import MigrationError, _proof  # noqa: E402
+
+L = tf_keras.layers
+FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "tfaddons"
+SAVED = sorted(
+    path.name
+    for path in FIXTURES.iterdir()
+    if path.suffix in (".h5", ".keras", "") and ".weights" not in path.name
+)
+TOLERANCE = {"half_precision": 1e-2}  # written with statistics in float16
+OLDEST_KERAS = keras.__version__.startswith("3.3.")
+# What it computes otherwise or cannot read back; migrate then refuses, as it should.
+BEYOND_OLDEST_KERAS = {
+    "activations_and_names": "reads no layer as an activation",
+    "convolutions": "does not save output_padding",
+    "model_over_time": "wraps no model in TimeDistributed",
+    "shared_frozen_model": "cannot read back a Sequential model called twice",
+}
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "new.keras"
+
+
+def files(folder):
+    return sorted(path.name for path in Path(folder).rglob("*"))
+
+
+def written(model, path):
+    """The path, with the model saved there."""
+    model.save(path)
+    return path
+
+
+def dense():
+    return tf_keras.Sequential([tf_keras.Input((4,)), L.Dense(3, name="dense")])
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_what_addons_saved_predicts_the_same_under_keras_3(name, target):
+    stem = name.split(".")[0].removesuffix("_savedmodel")
+    groupnorm.migrate(FIXTURES / name, target)
+    with np.load(FIXTURES / f"{stem}.npz") as data:
+        x = [data[key] for key in sorted(data) if key[0] == "x"]
+        y = [data[key] for key in sorted(data) if key[0] == "y"]
+    model = keras.models.load_model(target)
+    got = model.predict(x if len(x) > 1 else x[0], verbose=0)
+    for actual, expected in zip(got if len(y) > 1 else [got], y, strict=True):
+        np.testing.assert_allclose(actual, expected, atol=TOLERANCE.get(stem, 1e-5))
+    own = [layer for layer in flat(model) if type(layer).__module__ == layers.__name__]
+    assert own
+    assert "Addons" not in model.to_json()
+
+
+def flat(model):
+    return [layer for layer in model._flatten_layers() if layer is not model]
+
+
+@pytest.mark.parametrize(
+    ("name", "extension"),
+    [(name, ("h5", "keras")[i % 2]) for i, name in enumerate(legacy_models.MODELS)],
+)
+def test_each_kind_of_model(name, extension, tmp_path, target):
+    if OLDEST_KERAS and name in BEYOND_OLDEST_KERAS:
+        pytest.skip(f"Keras {keras.__version__} {BEYOND_OLDEST_KERAS[name]}")
+    old = legacy_models.make(name)
+    x = legacy_models.sample(old)
+    expected = tf.nest.flatten(old(x, training=False))
+    groupnorm.migrate(written(old, tmp_path / f"old.{extension}"), target)
+    new = keras.models.load_model(target)
+    got = tf.nest.flatten(new(x, training=False))
+    assert len(got) == len(expected)
+    for actual, wanted in zip(got, expected, strict=True):
+        if wanted.dtype.is_floating:  # Keras 3 counts in int32
+            assert actual.dtype == wanted.dtype
+        np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-5)
+    trained = [len(model.trainable_weights) for model in (old, new)]
+    assert trained[0] == trained[1]
+
+
+def test_a_savedmodel_of_tf_keras(tmp_path, target):
+    old = legacy_models.make("one_dimensional")
+    x = legacy_models.sample(old)
+    groupnorm.migrate(written(old, tmp_path / "saved"), target)
+    np.testing.assert_allclose(keras.models.load_model(target)(x), old(x), atol=1e-5)
+
+
+def test_report_names_each_change(tmp_path, target):
+    report = groupnorm.migrate(FIXTURES / "generator.h5", target)
+    assert report.changes["conv2d_transpose"] == [
+        "argument groups=1 dropped: Keras 3 has none"
+    ]
+    assert report.changes["leaky_re_lu"] == [
+        "argument alpha is now called negative_slope"
+    ]
+    assert report.changes["instance_normalization_1"] == [
+        "class Addons>InstanceNormalization is now groupnorm>InstanceNormalization"
+    ]
+    assert "conv2d" not in report.changes
+    assert report.unchanged == 13
+    assert report.largest_difference < 1e-6
+    for words in ("conv2d_transpose", "groups=1", "predict the same", str(target)):
+        assert words in str(report)
+
+
+def test_a_file_with_no_such_layer_is_migrated_and_said_so(tmp_path, target):
+    report = groupnorm.migrate(written(dense(), tmp_path / "old.h5"), target)
+    assert "no layer of TensorFlow Addons" in str(report)
+    assert target.exists()
+
+
+def test_the_input_is_not_touched(tmp_path, target):
+    old = tmp_path / "old.h5"
+    old.write_bytes((FIXTURES / "compiled.h5").read_bytes())
+    old.chmod(0o444)
+    before = old.read_bytes(), old.stat().st_mtime_ns
+    groupnorm.migrate(old, target)
+    assert (old.read_bytes(), old.stat().st_mtime_ns) == before
+    assert files(tmp_path) == ["new.keras", "old.h5"]
+
+
+# Training on.
+
+
+@pytest.mark.parametrize("extension", ["h5", "keras"])
+def test_optimizer_loss_and_metrics_are_carried_over(extension, target):
+    report = groupnorm.migrate(FIXTURES / f"compiled.{extension}", target)
+    model = keras.models.load_model(target)
+    assert "compiled with Adam" in str(report)
+    assert model.optimizer.learning_rate.numpy() == pytest.approx(0.01)
+    history = model.fit(np.ones((4, 5)), np.ones((4, 1)), epochs=2, verbose=0).history
+    assert set(history) in ({"loss", "mae"}, {"loss", "mean_absolute_error"})
+
+
+def test_a_loss_of_the_users_is_left_out_and_said_so(tmp_path, target):
+    def my_loss(y, prediction):
+        return tf.reduce_mean(tf.abs(y - prediction))
+
+    old = dense()
+    old.compile("sgd", my_loss)
+    for extension in ("h5", "keras"):
+        path = written(old, tmp_path / f"old.{extension}")
+        report = groupnorm.migrate(path, target, overwrite=True)
+        assert "my_loss" in str(report)
+        assert "not compiled" in str(report)
+        model = keras.models.load_model(target)
+        assert getattr(model, "optimizer", None) is None
+
+
+# What is refused, and what is left behind then: nothing.
+
+
+def refuse(path, target, match, error=MigrationError, **arguments):
+    before = files(target.parent)
+    with pytest.raises(error, match=match) as caught:
+        groupnorm.migrate(path, target, **arguments)
+    assert files(target.parent) == before
+    return str(caught.value)
+
+
+def test_missing_file(tmp_path, target):
+    refuse(tmp_path / "none.h5", target, r"none\.h5", FileNotFoundError)
+
+
+@pytest.mark.parametrize("name", ["tfa_convnet.h5", "tfa_convnet.keras"])
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.98])
+def test_truncated_file(name, kept, tmp_path, target):
+    content = (FIXTURES / name).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(content[: int(kept * len(content))])
+    refuse(path, target, "damaged|truncated")
+
+
+def test_damaged_content(tmp_path, target):
+    path = tmp_path / "old.keras"
+    with zipfile.ZipFile(FIXTURES / "tfa_convnet.keras") as old:
+        parts = {name: old.read(name) for name in old.namelist()}
+    parts["model.weights.h5"] = parts["model.weights.h5"][:5000]
+    with zipfile.ZipFile(path, "w") as new:
+        for name, content in parts.items():
+            new.writestr(name, content)
+    refuse(path, target, "damaged")
+
+
+def test_text_is_no_model(tmp_path, target):
+    path = tmp_path / "old.h5"
+    path.write_text("no model")
+    refuse(path, target, "neither an HDF5 file")
+
+
+@pytest.mark.parametrize("name", ["tfa_convnet.weights.h5", "legacy"])
+def test_weights_alone(name, tmp_path, target):
+    path = FIXTURES / name
+    if name == "legacy":
+        path = tmp_path / "weights.h5"
+        dense().save_weights(path)
+    refuse(path, target, r"weights alone.*load_weights")
+
+
+def test_a_folder_that_holds_no_keras_model(tmp_path, target):
+    tf.saved_model.save(tf.Module(), str(tmp_path / "saved"))
+    refuse(tmp_path / "saved", target, "no Keras model")
+
+
+@pytest.mark.parametrize("extension", ["h5", "keras"])
+def test_a_file_of_keras_3_needs_no_migration(extension, tmp_path, target):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    path = written(model, tmp_path / f"old.{extension}")
+    refuse(path, target, "nothing to\\s+migrate")
+
+
+def test_existing_output(target):
+    target.write_text("precious")
+    refuse(FIXTURES / "tfa_convnet.h5", target, "overwrite", FileExistsError)
+    assert target.read_text() == "precious"
+    groupnorm.migrate(FIXTURES / "tfa_convnet.h5", target, overwrite=True)
+    assert keras.models.load_model(target).count_params() > 0
+
+
+def test_a_failure_leaves_an_existing_output_alone(tmp_path, target, monkeypatch):
+    target.write_text("precious")
+    monkeypatch.setattr(_proof, "_relative_difference", lambda *_: 1.0)
+    path = FIXTURES / "tfa_convnet.h5"
+    refuse(path, target, "does not predict", overwrite=True)
+    assert target.read_text() == "precious"
+
+
+def test_a_failure_while_writing_leaves_nothing(target, monkeypatch):
+    def fail(model, path):
+        Path(path).write_text("half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(keras.Model, "save", fail)
+    refuse(FIXTURES / "tfa_convnet.h5", target, "disk full", OSError)
+
+
+def test_a_folder_that_cannot_be_written_in(target, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    refuse(FIXTURES / "tfa_convnet.h5", target, "Cannot write", PermissionError)
+
+
+@pytest.mark.parametrize("name", ["new.h5", "new", "new.keras.zip"])
+def test_output_of_another_kind(name, tmp_path):
+    refuse(FIXTURES / "tfa_convnet.h5", tmp_path / name, r"\.keras files")
+
+
+def test_output_over_input(tmp_path):
+    path = written(dense(), tmp_path / "model.keras")
+    refuse(path, path, "never changed", overwrite=True)
+
+
+def test_output_in_no_folder(tmp_path):
+    target = tmp_path / "none" / "new.keras"
+    with pytest.raises(FileNotFoundError, match="none"):
+        groupnorm.migrate(FIXTURES / "tfa_convnet.h5", target)
+
+
+def test_a_wrong_weight_does_not_pass(tmp_path, target, monkeypatch):
+    from groupnorm._migration import _weights
+
+    def transfer(pairs):
+        right(pairs)
+        last = pairs[-1][1]
+        last.set_weights([1.01 * w for w in last.get_weights()])
+
+    right = _weights.transfer
+    monkeypatch.setattr(_weights, "transfer", transfer)
+    refuse(FIXTURES / "tfa_convnet.h5", target, "does not predict")
+
+
+def test_without_tf_keras(target, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf_keras", None)
+    refuse(FIXTURES / "tfa_convnet.h5", target, r"groupnorm\[tf-keras\]", ImportError)
+
+
+def changed(extension, change, tmp_path):
+    """A file of one Dense layer, with its configuration changed."""
+    path = written(dense(), tmp_path / f"old.{extension}")
+    if extension == "h5":
+        with h5py.File(path, "r+") as file:
+            config = json.loads(file.attrs["model_config"])
+            change(config["config"]["layers"][1])
+            file.attrs["model_config"] = json.dumps(config)
+        return path
+    with zipfile.ZipFile(path) as old:
+        parts = {name: old.read(name) for name in old.namelist()}
+    config = json.loads(parts["config.json"])
+    change(config["config"]["layers"][1])
+    parts["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as new:
+        for name, content in parts.items():
+            new.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("extension", ["h5", "keras"])
+def test_a_module_that_the_file_names_is_not_imported(extension, tmp_path, target):
+    (tmp_path / "groupnorm_trap.py").write_text("raise SystemExit('it was imported')")
+
+    def change(layer):
+        layer["config"]["kernel_initializer"] = {
+            "module": "groupnorm_trap",
+            "class_name": "Zeros",
+            "config": {},
+            "registered_name": None,
+        }
+
+    sys.path.insert(0, str(tmp_path))
+    try:
+        message = refuse(
+            changed(extension, change, tmp_path), target, "neither Keras's"
+        )
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert "'dense'" in message
+    assert "groupnorm_trap" not in sys.modules
+
+
+@pytest.mark.parametrize("extension", ["h5", "keras"])
+def test_a_function_that_is_no_activation_is_not_called(extension, tmp_path, target):
+    def change(layer):
+        layer["config"]["activation"] = {
+            "module": "keras.utils",
+            "class_name": "function",
+            "config": "get_file",
+            "registered_name": "get_file",
+        }
+
+    message = refuse(changed(extension, change, tmp_path), target, "get_file")
+    assert "'dense'" in message
+
+
+@pytest.mark.parametrize("extension", ["h5", "keras"])
+def test_lambda_layers_are_refused_and_not_run(extension, tmp_path, target):
+    old = tf_keras.Sequential(
+        [tf_keras.Input((4,)), L.Lambda(lambda x: x + 1, name="add_one")]
+    )
+    path = written(old, tmp_path / f"old.{extension}")
+    message = refuse(path, target, "Lambda")
+    assert "'add_one'" in message
+
+
+def functional(outputs_of):
+    x = tf_keras.Input((4, 4))
+    return tf_keras.Model(x, outputs_of(x))
+
+
+class Own(L.Layer):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("outputs_of", "words"),
+    [
+        (Own(name="mine"), ["'mine'", "'Own'", "registered"]),
+        (
+            L.Conv1DTranspose(2, 1, groups=2, name="up"),
+            ["'up'", "groups=2", "Conv1DTranspose"],
+        ),
+        (L.LSTM(2, time_major=True, name="rnn"), ["'rnn'", "time_major=True"]),
+        (
+            L.Dense(2, "hard_sigmoid", name="hard"),
+            ["'hard'", "activation='hard_sigmoid'"],
+        ),
+        (L.LocallyConnected1D(2, 2, name="local"), ["'local'", "LocallyConnected1D"]),
+        (lambda x: tf.linalg.inv(x), ["tf.linalg.inv", "keras.ops"]),
+    ],
+    ids=["own", "groups", "time_major", "activation", "retired", "function"],
+)
+def test_what_keras_3_cannot_do_is_named(outputs_of, words, tmp_path, target):
+    path = written(functional(outputs_of), tmp_path / "old.h5")
+    message = refuse(path, target, "")
+    for word in words:
+        assert word in message
+
+
+def test_a_model_class_of_ones_own_is_refused(tmp_path, target):
+    class Mine(tf_keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    model = Mine()
+    model(np.ones((1, 2)))
+    refuse(written(model, tmp_path / "saved"), target, "Mine")
+
+
+def test_text_input_is_refused(tmp_path, target):
+    x = tf_keras.Input((1,), dtype="string", name="words")
+    model = tf_keras.Model(x, L.Reshape((1, 1))(x))
+    refuse(written(model, tmp_path / "old.h5"), target, "words")
+
+
+def test_a_registered_layer_of_ones_own_is_brought_over(tmp_path, target):
+    def double(base):
+        class Double(base):
+            def call(self, inputs):
+                return 2 * inputs
+
+        return Double
+
+    tf_keras.utils.register_keras_serializable("mine")(double(L.Layer))
+    keras.saving.register_keras_serializable("mine")(double(keras.layers.Layer))
+    own = tf_keras.utils.get_custom_objects()["mine>Double"]
+    groupnorm.migrate(written(functional(own()), tmp_path / "old.keras"), target)
+    x = np.ones((2, 4, 4))
+    np.testing.assert_array_equal(keras.models.load_model(target)(x), 2 * x)
+
+
+# From the shell, and by its name.
+
+
+def test_command(target, capsys):
+    command = importlib.import_module("groupnorm._migration._command")
+    arguments = [str(FIXTURES / "tfa_convnet.h5"), str(target)]
+    assert command.main(arguments) == 0
+    assert "predict the same" in capsys.readouterr().out
+    assert command.main(arguments) == 1
+    assert "overwrite" in capsys.readouterr().err
+    assert command.main([*arguments, "--overwrite"]) == 0
+    with pytest.raises(SystemExit) as usage:
+        command.main(arguments[:1])
+    assert usage.value.code == 2
+
+
+def test_command_from_the_shell(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "groupnorm.migrate", "none.h5", "new.keras"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert "none.h5" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import groupnorm",
+        "import groupnorm.migrate",
+        "import groupnorm; groupnorm.migrate; import groupnorm.migrate",
+        "import groupnorm.migrate as m, groupnorm; assert m is groupnorm.migrate",
+        "from groupnorm import migrate; import groupnorm",
+    ],
+)
+def test_it_is_a_function_however_it_is_reached(imports, monkeypatch):
+    monkeypatch.delitem(sys.modules, "groupnorm.migrate", raising=False)
+    monkeypatch.delitem(vars(groupnorm), "migrate", raising=False)
+    names: dict = {}
+    exec(imports, names)
+    function = names["groupnorm"].migrate
+    assert type(function).__name__ == "function"
+    assert function.__module__ == "groupnorm._migration"
