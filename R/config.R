@@ -10,11 +10,15 @@
 #'     \item{python}{Path of the Python program, or `NULL`.}
 #'     \item{versions}{Named character vector: the versions of groupnorm, Python,
 #'       TensorFlow, Keras and NumPy; `NA` where one is not found.}
-#'     \item{backend}{The Keras backend, or `NULL`.}
+#'     \item{keras}{The Keras that a layer without an object is made for: `"keras"`
+#'       (Keras 3) or `"tf_keras"`; or `NULL`.}
+#'     \item{backend}{The backend of that Keras, or `NULL`.}
+#'     \item{implementation}{A list that says what computes on this machine: `name`,
+#'       `"native"` (see [build_kernel()]) or `"tensorflow"`, and `reason`; or `NULL`.}
 #'     \item{location}{Folder that the Python package groupnorm was loaded from, or
 #'       `NULL`.}
 #'   }
-#' @seealso [install_groupnorm()]
+#' @seealso [install_groupnorm()], [build_kernel()]
 #' @examples
 #' \donttest{
 #' groupnorm_config()
@@ -24,7 +28,8 @@ groupnorm_config <- function() {
   config <- structure(
     list(
       usable = FALSE, problem = NULL, python = NULL, versions = NULL,
-      backend = NULL, location = NULL
+      keras = NULL, backend = NULL, implementation = NULL,
+      location = NULL
     ),
     class = "groupnorm_config"
   )
@@ -40,8 +45,9 @@ groupnorm_config <- function() {
   config["problem"] <- list(problem)
   config$usable <- is.null(problem)
   if (config$usable) {
-    keras <- reticulate::import("keras")
-    config$backend <- keras$config$backend()
+    config$keras <- groupnorm_python("_generation")$default()
+    config$backend <- reticulate::import(config$keras)$backend$backend()
+    config$implementation <- implementation()
     config$location <- dirname(reticulate::import("groupnorm")$`__file__`)
   }
   config
@@ -79,8 +85,11 @@ print.groupnorm_config <- function(x, ...) {
     found <- ifelse(is.na(x$versions), "not found", x$versions)
     cat("versions: ", paste(names(found), found, collapse = ", "), "\n")
   }
-  if (!is.null(x$backend)) {
-    cat("backend:  ", x$backend, "\n")
+  if (!is.null(x$keras)) {
+    cat("layers for", x$keras, "on", x$backend, "\n")
+  }
+  if (!is.null(x$implementation)) {
+    cat("computing:", x$implementation$name, "-", x$implementation$reason, "\n")
   }
   if (!is.null(x$location)) {
     cat("loaded from", x$location, "\n")

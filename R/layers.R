@@ -23,7 +23,8 @@
 #' @section Coming from other packages:
 #' Arguments, defaults and the meaning of `axis` are those of
 #' `tfaddons::layer_group_normalization()`, so that a script which uses it runs with
-#' another `library()` line.
+#' another `library()` line. `layer_instance_normalization()` had an argument `groups`
+#' there, which did nothing; here it is ignored with a warning.
 #'
 #' `keras3::layer_group_normalization()` differs in two of them: `groups` is 32 there,
 #' and `axis` counts from 1, so that its axis 2 is axis 1 here.
@@ -142,21 +143,36 @@ layer_instance_normalization <- function(object,
   compose_layer(
     "InstanceNormalization",
     if (missing(object)) NULL else object,
-    list(
-      axis = axis,
-      epsilon = epsilon,
-      center = center,
-      scale = scale,
-      beta_initializer = beta_initializer,
-      gamma_initializer = gamma_initializer,
-      beta_regularizer = beta_regularizer,
-      gamma_regularizer = gamma_regularizer,
-      beta_constraint = beta_constraint,
-      gamma_constraint = gamma_constraint,
-      ...
+    c(
+      list(
+        axis = axis,
+        epsilon = epsilon,
+        center = center,
+        scale = scale,
+        beta_initializer = beta_initializer,
+        gamma_initializer = gamma_initializer,
+        beta_regularizer = beta_regularizer,
+        gamma_regularizer = gamma_regularizer,
+        beta_constraint = beta_constraint,
+        gamma_constraint = gamma_constraint
+      ),
+      without_groups(...)
     ),
     call = sys.call()
   )
+}
+
+# `tfaddons` had the argument and ignored it; its scripts go on running.
+without_groups <- function(...) {
+  arguments <- list(...)
+  if ("groups" %in% names(arguments)) {
+    warning(
+      "`groups` is ignored: instance normalization has one group per channel",
+      call. = FALSE
+    )
+  }
+  arguments[["groups"]] <- NULL
+  arguments
 }
 
 # Python builds the layer and puts it on the object; R hands over the values.

@@ -5,8 +5,19 @@
 .onLoad <- function(libname, pkgname) {
   # Newer versions of reticulate make an environment from such declarations.
   if ("py_require" %in% getNamespaceExports("reticulate")) {
-    getExportedValue("reticulate", "py_require")(python_requirements("tensorflow"))
+    declare_requirements(getExportedValue("reticulate", "py_require"))
   }
+}
+
+# Two builds of TensorFlow overwrite each other's files: where one is asked for already,
+# as `keras3` does, it stays the only one.
+declare_requirements <- function(py_require) {
+  needed <- python_requirements("tensorflow")
+  a_build <- "^tensorflow(-cpu|-gpu|-macos)?($|[^a-z-])"
+  if (any(grepl(a_build, py_require()$packages))) {
+    needed <- needed[!startsWith(needed, "tensorflow")]
+  }
+  py_require(needed)
 }
 
 # What `install_groupnorm()` installs and reticulate provides.
@@ -49,6 +60,7 @@ in_call <- function(call, expr) {
 
 # The message of an error, without what reticulate adds around Python's own words.
 python_message <- function(e) {
-  message <- sub("\n*[^\n]*reticulate::py_last_error\\(\\).*$", "", conditionMessage(e))
+  hint <- "(\n[^\n]*reticulate::py_last_error\\(\\)[^\n]*)+\\s*$"
+  message <- sub(hint, "", conditionMessage(e))
   trimws(sub("^[A-Za-z_.]+(Error|Exception): ", "", message))
 }

@@ -10,7 +10,22 @@ Sys.setenv(
   `_R_CHECK_EXAMPLE_TIMING_CPU_TO_ELAPSED_THRESHOLD_` = "100",
   `_R_CHECK_TEST_TIMING_CPU_TO_ELAPSED_THRESHOLD_` = "100"
 )
+
+# Of the files that git knows or would take: R would copy the virtual environments first
+# and leave them out then.
+source <- file.path(".check", "source")
+unlink(".check", recursive = TRUE)
+files <- system2("git", c("ls-files", "-co", "--exclude-standard"), stdout = TRUE)
+files <- files[file.exists(files)]
+for (folder in unique(dirname(file.path(source, files)))) {
+  dir.create(folder, recursive = TRUE, showWarnings = FALSE)
+}
+links <- files[nzchar(Sys.readlink(files))]
+file.copy(setdiff(files, links), file.path(source, setdiff(files, links)))
+file.symlink(Sys.readlink(links), file.path(source, links))
+
 rcmdcheck::rcmdcheck(
+  source,
   args = c("--as-cran", "--no-manual"),
   build_args = "--no-manual",
   check_dir = ".check",

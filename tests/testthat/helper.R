@@ -35,8 +35,12 @@ layer_of <- function(model, i) model$layers[[i]]
 
 # An R process of its own: what it prints, and "status" if it failed.
 in_child <- function(code, env = character()) {
+  run_child(substitute(code), env)
+}
+
+run_child <- function(code, env) {
   file <- withr::local_tempfile(fileext = ".R")
-  writeLines(deparse(substitute(code)), file)
+  writeLines(deparse(code), file)
   env <- c(
     env,
     R_LIBS = paste(.libPaths(), collapse = .Platform$path.sep),
@@ -47,4 +51,42 @@ in_child <- function(code, env = character()) {
     file.path(R.home("bin"), "Rscript"), c("--vanilla", shQuote(file)),
     stdout = TRUE, stderr = TRUE
   ))
+}
+
+# The same for code that is a script, in which `stopifnot()` says what must hold.
+expect_runs <- function(code, env = character()) {
+  output <- run_child(substitute(code), env)
+  expect(
+    is.null(attr(output, "status")),
+    paste(c("The script failed. It printed:", output), collapse = "\n")
+  )
+  invisible(output)
+}
+
+# An R package that a script attaches. Not loaded here to see whether it is there:
+# `keras` then changes which Keras everything else uses.
+skip_without_package <- function(package) {
+  skip_if_not(
+    nzchar(system.file(package = package)),
+    paste("the R package", package, "is not installed")
+  )
+}
+
+skip_without_tf_keras <- function() {
+  skip_without_python()
+  found <- reticulate::import("importlib.util")$find_spec("tf_keras")
+  skip_if(is.null(found), "tf_keras, the older Keras generation, is not installed")
+}
+
+# A file that TensorFlow Addons wrote. They are in the repository, not in the package.
+addons_file <- function(name) {
+  file <- file.path(test_path("..", "fixtures", "tfaddons"), name)
+  skip_if_not(file.exists(file), "the model files of TensorFlow Addons are not here")
+  normalizePath(file)
+}
+
+# What is to be predicted there: the arrays `x` and `y`.
+addons_example <- function(name) {
+  example <- reticulate::import("numpy")$load(addons_file(paste0(name, ".npz")))
+  list(x = example$get("x"), y = example$get("y"))
 }

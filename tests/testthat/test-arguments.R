@@ -12,6 +12,16 @@ test_that("the formals are those of tfaddons, in its order", {
   expect_identical(as.list(formals(layer_instance_normalization)), expected[-2])
 })
 
+test_that("instance normalization ignores the argument groups of tfaddons", {
+  skip_without_python()
+  expect_warning(
+    layer <- layer_instance_normalization(groups = 2, name = "same"),
+    "`groups` is ignored"
+  )
+  without <- layer_instance_normalization(name = "same")
+  expect_identical(layer$get_config(), without$get_config())
+})
+
 test_that("R's defaults are Python's", {
   skip_without_python()
   python <- reticulate::import("groupnorm")

@@ -88,7 +88,6 @@ test_that("arguments in `...`", {
     "must be named"
   )
   expect_error(layer_group_normalization(name = "a", name = "b"), "`name`.*twice")
-  expect_error(layer_instance_normalization(groups = 2), "no argument `groups`")
 })
 
 test_that("a channel axis of unknown size", {

@@ -21,7 +21,7 @@ def carry_over(training: dict[str, Any] | None, model: Any, report: Report) -> N
             training.get("optimizer_config") or training["optimizer"]
         )
         losses = _named(training.get("loss"), keras.losses)
-        metrics = _named(training.get("metrics"), keras.metrics)
+        metrics = _named(_of_outputs(training.get("metrics")), keras.metrics)
         model.compile(
             optimizer,
             losses,
@@ -51,6 +51,13 @@ def _optimizer(spec: Any) -> Any:
     return optimizer_class.from_config(
         {key: value for key, value in config.items() if key not in _RETIRED}
     )
+
+
+def _of_outputs(metrics: Any) -> Any:
+    """A list for each output, and of a model with one output that one alone."""
+    if isinstance(metrics, list) and len(metrics) == 1 and isinstance(metrics[0], list):
+        return metrics[0]
+    return metrics
 
 
 def _named(value: Any, namespace: Any) -> Any:
