@@ -1,0 +1,262 @@
+"""The implementations that are compared, all with the same three methods.
+
+Calls are chained, so that the cost of starting a run is paid once for many of them.
+The output of one call is the input of the next; with the backward pass, the gradient
+with respect to the input is the next gradient of the output too. So everything that is
+computed is used, and an optimizer has nothing to leave out (`kept_work.py` checks it),
+and the numbers stay in range, because normalizing twice changes little.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import torch
+
+from cases import EPSILON, Case, Data
+from groupnorm import _dispatch
+from groupnorm.layers import GroupNormalization
+
+THREADS = 2
+Run = Callable[..., Any]
+
+
+def fix_threads() -> None:
+    """Gives both frameworks the same number of threads; before anything is computed."""
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    torch.set_num_threads(THREADS)
+    tf.get_logger().setLevel("ERROR")  # every case is traced anew, and it warns of that
+
+
+@contextlib.contextmanager
+def native_kernel(on: bool) -> Iterator[None]:
+    """Lets functions that are traced inside use the native kernel, or not."""
+    before = os.environ.pop("GROUPNORM_NATIVE", None)
+    if not on:
+        os.environ["GROUPNORM_NATIVE"] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop("GROUPNORM_NATIVE", None)
+        if before is not None:
+            os.environ["GROUPNORM_NATIVE"] = before
+
+
+class KerasLayer:
+    """A Keras layer inside a TensorFlow function."""
+
+    def __init__(self, layer: type, *, native: bool = False, xla: bool = False) -> None:
+        self._make_layer = layer
+        self._native = native
+        self._xla = xla
+
+    def forward(self, case: Case, data: Data, links: int) -> Run:
+        """A run of `links` calls without gradients, which returns the last output."""
+        layer, (x, _) = self._layer(case, data), self.tensors(case, data)
+
+        def chain(x):
+            return self._chained(lambda x: [layer(x)], links, x)[0]
+
+        return self._compiled(chain, x)
+
+    def step(self, case: Case, data: Data, links: int) -> Run:
+        """A run with gradients: the last output and dx, the summed dgamma and dbeta.
+
+        It takes its own tensors, unless it is given others.
+        """
+        layer, (x, dy) = self._layer(case, data), self.tensors(case, data)
+
+        def link(x, dy, dgamma, dbeta):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = layer(x)
+            sources = [x, *layer.trainable_variables]
+            dx, dg, db = tape.gradient(y, sources, output_gradients=dy)
+            return [y, dx, dgamma + dg, dbeta + db]
+
+        def chain(x, dy):
+            zeros = tf.zeros(case.shape[-1:])
+            return self._chained(link, links, x, dy, zeros, zeros)
+
+        return self._compiled(chain, x, dy)
+
+    def halves(self, case: Case, data: Data) -> tuple[Run, Callable[[Any], Any]]:
+        """Forward and backward apart: what is between them is kept in memory."""
+        layer, (x, dy) = self._layer(case, data), self.tensors(case, data)
+        function = tf.function(layer, jit_compile=self._xla, autograph=False)
+
+        def forward():
+            with native_kernel(self._native), tf.GradientTape() as tape:
+                tape.watch(x)
+                y = function(x)
+            return y, tape
+
+        def backward(kept):
+            y, tape = kept
+            sources = [x, *layer.trainable_variables]
+            return tape.gradient(y, sources, output_gradients=dy)
+
+        return forward, backward
+
+    def tensors(self, case: Case, data: Data) -> tuple[tf.Tensor, tf.Tensor]:
+        """x and dy as the runs take them."""
+        return _tensors(case, data)
+
+    def numpy(self, tensor: tf.Tensor, case: Case) -> np.ndarray:
+        """A result as a float64 array in the layout of the case."""
+        return tensor.numpy().astype(np.float64)
+
+    def _layer(self, case: Case, data: Data) -> keras.layers.Layer:
+        mixed = "float32" if case.dtype == "float32" else f"mixed_{case.dtype}"
+        layer = self._make_layer(
+            groups=case.groups, axis=case.axis, epsilon=EPSILON, dtype=mixed
+        )
+        layer.build(case.input_shape)
+        layer.set_weights([data.gamma, data.beta])
+        return layer
+
+    def _chained(self, link: Callable, links: int, *state: tf.Tensor) -> Any:
+        if self._xla:
+            # A loop: compiled ten times as fast as ten copies, run without any cost of
+            # its own, and XLA cannot join one call with the next.
+            return tf.while_loop(
+                lambda *_: True, link, list(state), maximum_iterations=links
+            )
+        for _ in range(links):
+            state = link(*state)
+        return state
+
+    def _compiled(self, function: Callable, *arguments: tf.Tensor) -> Run:
+        with native_kernel(self._native):
+            concrete = tf.function(
+                function, jit_compile=self._xla, autograph=False
+            ).get_concrete_function(*arguments)
+        # On a CPU the call returns when the result is there.
+        return lambda *others: concrete(*(others or arguments))
+
+
+class Elementwise:
+    """A TensorFlow operation without weights or gradient: a bound on what can be."""
+
+    def __init__(self, operation: Callable[[tf.Tensor], tf.Tensor]) -> None:
+        self._operation = operation
+
+    def forward(self, case: Case, data: Data, links: int) -> Run:
+        """A run of `links` operations in a row."""
+
+        @tf.function(autograph=False)
+        def chain(x):
+            for _ in range(links):
+                x = self._operation(x)
+            return x
+
+        x, _ = _tensors(case, data)
+        concrete = chain.get_concrete_function(x)
+        return lambda: concrete(x)
+
+
+class Torch:
+    """torch.nn.GroupNorm on a tensor that lies in memory in the given format."""
+
+    def __init__(self, memory_format: torch.memory_format) -> None:
+        self._format = memory_format
+
+    def forward(self, case: Case, data: Data, links: int) -> Run:
+        """As the method of `KerasLayer`."""
+        layer, (x, _) = self._layer(case, data), self.tensors(case, data)
+
+        @torch.no_grad()
+        def run():
+            y = x
+            for _ in range(links):
+                y = layer(y)
+            return y
+
+        return run
+
+    def step(self, case: Case, data: Data, links: int) -> Run:
+        """As the method of `KerasLayer`."""
+        layer, (x, dy) = self._layer(case, data), self.tensors(case, data)
+
+        def run(x=x, dy=dy):
+            y, dx, dgamma, dbeta = x, dy, 0, 0
+            for _ in range(links):
+                source = y.detach().requires_grad_()
+                y = layer(source)
+                dx, dg, db = torch.autograd.grad(
+                    y, [source, layer.weight, layer.bias], dx
+                )
+                dgamma, dbeta = dgamma + dg, dbeta + db
+            return y, dx, dgamma, dbeta
+
+        return run
+
+    def halves(self, case: Case, data: Data) -> tuple[Run, Callable[[Any], Any]]:
+        """As the method of `KerasLayer`."""
+        layer, (x, dy) = self._layer(case, data), self.tensors(case, data)
+        x.requires_grad_()
+        sources = [x, layer.weight, layer.bias]
+        return lambda: (layer(x),), lambda kept: torch.autograd.grad(*kept, sources, dy)
+
+    def numpy(self, tensor: torch.Tensor, case: Case) -> np.ndarray:
+        """As the method of `KerasLayer`."""
+        array = tensor.detach().double().numpy()
+        if array.ndim == 1:
+            return array
+        if case.axis == -1:
+            array = np.moveaxis(array, 1, -1)
+        return array.reshape(case.input_shape)
+
+    def _layer(self, case: Case, data: Data) -> torch.nn.GroupNorm:
+        layer = torch.nn.GroupNorm(case.groups, case.shape[-1], eps=EPSILON)
+        layer.weight.data = torch.from_numpy(data.gamma.copy())
+        layer.bias.data = torch.from_numpy(data.beta.copy())
+        return layer
+
+    def tensors(self, case: Case, data: Data) -> list[torch.Tensor]:
+        """x and dy as PyTorch wants them: channels first by shape, always four axes."""
+        tensors = []
+        for array in (data.x, data.dy):
+            if case.axis == -1:
+                array = np.moveaxis(array, -1, 1)
+            if array.ndim == 3:
+                array = array[..., np.newaxis]
+            tensor = torch.from_numpy(array).to(getattr(torch, case.dtype))
+            tensors.append(tensor.contiguous(memory_format=self._format))
+        return tensors
+
+
+def _tensors(case: Case, data: Data) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.cast(data.x, case.dtype), tf.cast(data.dy, case.dtype)
+
+
+OURS, THEIRS = GroupNormalization, keras.layers.GroupNormalization
+NORMALIZATIONS: dict[str, KerasLayer | Torch] = {
+    "ours, native": KerasLayer(OURS, native=True),
+    "ours, TensorFlow": KerasLayer(OURS),
+    "ours, XLA": KerasLayer(OURS, xla=True),
+    "keras, graph": KerasLayer(THEIRS),
+    "keras, XLA": KerasLayer(THEIRS, xla=True),
+    "torch, NCHW": Torch(torch.contiguous_format),
+    "torch, channels last": Torch(torch.channels_last),
+}
+FLOORS = {
+    # The graph optimizer leaves these two as they are; it would join multiplications.
+    "one elementwise op": Elementwise(tf.nn.softsign),
+    "one copy": Elementwise(lambda x: tf.raw_ops.DeepCopy(x=x)),
+}
+BASELINE = "keras, graph"
+
+
+def require_native() -> None:
+    """Stops if the native kernel is not there: its numbers would be another's."""
+    with native_kernel(True):
+        name, reason = _dispatch.implementation()
+    if name != "native":
+        raise SystemExit(f"The native kernel is not in use: {reason}")
