@@ -12,9 +12,8 @@ r_sources := DESCRIPTION NAMESPACE configure .Rbuildignore \
   $(shell find R man inst/ inst/python/groupnorm/ -type f -not -path '*/__pycache__/*' \
     -not -name '*.so')
 
-# Tests of what needs tf_keras, which has environments of its own.
-tf_keras_tests := $(addprefix tests/python/test_,addons.py compose.py layers.py \
-  legacy.py migrate.py)
+# Tests of what needs tf_keras: run once, in an environment of its own.
+tf_keras_tests := $(addprefix tests/python/test_,addons.py legacy.py migrate.py)
 
 .PHONY: help demo test test-python test-r test-tf-keras test-versions bench check lint \
   docs docs-current setup peers system clean
@@ -40,7 +39,7 @@ test-r: setup
 	Rscript tools/test.R
 
 test-python: setup
-	python-shared -m pytest -q -rs tests/python
+	python-shared -m pytest -q -rs tests/python $(addprefix --ignore=,$(tf_keras_tests))
 
 test-tf-keras: .venv-newest/.done .venv/.kernel
 	.venv-newest/bin/python -m pytest -q -rs $(tf_keras_tests)

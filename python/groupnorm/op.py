@@ -10,6 +10,9 @@ import tensorflow as tf
 from groupnorm import _arguments, _dispatch, _pure, native
 
 
+# There is no Python control flow on tensors here for AutoGraph to convert, and what it
+# converts does not share the state of this package's modules.
+@tf.autograph.experimental.do_not_convert
 def group_normalization(
     x: Any,
     groups: int,

