@@ -1,3 +1,6 @@
+# What Python leaves goes with what R leaves.
+Sys.setenv(TMPDIR = tempdir())
+
 # Python for a test, or a skip that says why there is none.
 skip_without_python <- function() {
   config <- groupnorm_config()
@@ -41,11 +44,7 @@ in_child <- function(code, env = character()) {
 run_child <- function(code, env) {
   file <- withr::local_tempfile(fileext = ".R")
   writeLines(deparse(code), file)
-  env <- c(
-    env,
-    R_LIBS = paste(.libPaths(), collapse = .Platform$path.sep),
-    TMPDIR = tempdir() # what Python leaves goes with ours
-  )
+  env <- c(env, R_LIBS = paste(.libPaths(), collapse = .Platform$path.sep))
   withr::local_envvar(env)
   suppressWarnings(system2(
     file.path(R.home("bin"), "Rscript"), c("--vanilla", shQuote(file)),
