@@ -90,7 +90,8 @@ system:
 	@touch $@
 
 # Without a compiler everything works all the same, and tests of the kernel are skipped.
-.venv/.kernel: $(wildcard python/groupnorm/native/*) | .venv/.done
+.venv/.kernel: $(addprefix python/groupnorm/native/,build.py groupnorm_ops.cc kernel.h \
+  loops.h loops.inc pool.h) | .venv/.done
 	python -m groupnorm.native.build || true
 	@touch $@
 

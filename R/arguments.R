@@ -155,3 +155,10 @@ is_whole <- function(x) {
   is.numeric(x) && all(is.finite(x)) && all(x == trunc(x)) &&
     all(abs(x) <= .Machine$integer.max)
 }
+
+# For the arguments of functions other than layers, which R checks itself.
+check_flag <- function(value, name) {
+  if (!isTRUE(value) && !isFALSE(value)) {
+    stop(sprintf("`%s` must be TRUE or FALSE", name))
+  }
+}

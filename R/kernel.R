@@ -19,11 +19,10 @@
 #' }
 #' @export
 build_kernel <- function(force = FALSE) {
-  if (!isTRUE(force) && !isFALSE(force)) {
-    stop("`force` must be TRUE or FALSE", call. = FALSE)
-  }
+  call <- sys.call()
+  in_call(call, check_flag(force, "force"))
   dispatch <- groupnorm_python("_dispatch")
-  in_call(sys.call(), dispatch$build_kernel(force))
+  in_call(call, dispatch$build_kernel(force))
   invisible(implementation())
 }
 

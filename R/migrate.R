@@ -76,9 +76,3 @@ check_path <- function(value, name) {
     stop(sprintf("`%s` must be the path of a file, one string", name))
   }
 }
-
-check_flag <- function(value, name) {
-  if (!isTRUE(value) && !isFALSE(value)) {
-    stop(sprintf("`%s` must be TRUE or FALSE", name))
-  }
-}
