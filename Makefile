@@ -15,13 +15,14 @@ r_sources := DESCRIPTION NAMESPACE configure .Rbuildignore \
 # Tests of what needs tf_keras: run once, in an environment of its own.
 tf_keras_tests := $(addprefix tests/python/test_,addons.py legacy.py migrate.py)
 
-.PHONY: help demo test test-python test-r test-tf-keras test-versions bench check lint \
+.PHONY: help demo test test-python test-r test-tf-keras test-full test-versions bench check lint \
   docs docs-current setup peers system clean
 
 help:
 	@echo "make demo    train a network on handwritten digits, from R"
 	@echo "make test    run all tests, of both languages"
 	@echo "make setup   only the set-up of the two: .venv/ and .rlib/"
+	@echo "make test-full   the same and the long ones: many more cases drawn, more load"
 	@echo "make test-versions   tests with the newest and the oldest supported versions"
 	@echo "make bench   measure against other implementations (needs a quiet machine)"
 	@echo "make peers   add other implementations to compare with"
@@ -43,6 +44,11 @@ test-python: setup
 
 test-tf-keras: .venv-newest/.done .venv/.kernel
 	.venv-newest/bin/python -m pytest -q -rs $(tf_keras_tests)
+
+# The R tests read GROUPNORM_TEST_FULL. An empty `-m` selects what takes long, too.
+test-full: export GROUPNORM_TEST_FULL := true
+test-full: peers test-r
+	python-shared -m pytest -q -rs -m "" --hypothesis-profile=full tests/python
 
 # All tests of Python, with the newest and with the oldest versions of everything.
 test-versions: .venv-newest/.done .venv-oldest/.done .venv/.kernel

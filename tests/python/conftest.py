@@ -7,6 +7,7 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import hypothesis
 import keras
 import numpy as np
 import pytest
@@ -14,6 +15,19 @@ import tensorflow as tf
 
 import groupnorm
 from groupnorm._dispatch import implementation
+
+# Every day the same few cases; `make test-full` draws new ones, and many more.
+hypothesis.settings.register_profile(
+    "quick", max_examples=20, deadline=None, derandomize=True
+)
+hypothesis.settings.register_profile(
+    "full",
+    max_examples=250,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("quick")
 
 
 @pytest.fixture
