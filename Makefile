@@ -34,7 +34,10 @@ help:
 demo: setup
 	Rscript inst/examples/digits.R demo
 
-test: test-r test-python test-tf-keras
+# Two at a time, which two cores can do; each prints when it is done.
+test: setup
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target \
+	  test-python test-tf-keras test-r
 
 test-r: setup
 	Rscript tools/test.R

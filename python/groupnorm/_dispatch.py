@@ -71,6 +71,15 @@ def leaves_the_process() -> bool:
     return save_context.in_save_context()
 
 
+def is_compiled_for_cpu() -> bool:
+    """Whether XLA compiles this, and can do so for no other device than CPUs."""
+    if not _is_traced_for_xla() or leaves_the_process():
+        return False
+    return all(
+        device.device_type == "CPU" for device in tf.config.get_visible_devices()
+    )
+
+
 def _is_traced_for_xla() -> bool:
     return not tf.executing_eagerly() and GraphOrParentsInXlaContext(
         get_default_graph()

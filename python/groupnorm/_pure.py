@@ -12,14 +12,11 @@ in it is carried beside the shift, because their sum would lose digits again.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import tensorflow as tf
 
-# Sums of more numbers than this are taken in blocks, because the rounding errors of one
-# running sum grow with its length.
-_LONGEST_SUM = 1024
+from groupnorm import _reductions
 
 
 class Layout(NamedTuple):
@@ -37,9 +34,7 @@ class Layout(NamedTuple):
 
     def mean_positions(self, x: tf.Tensor) -> tf.Tensor:
         """Mean over the positions, 0 where there are none: shape `(N, C)`."""
-        for axis in reversed(self.position_axes):
-            x = _mean_axis(x, axis)
-        return x
+        return _reductions.mean(x, self.position_axes)
 
     def mean_groups(self, per_channel: tf.Tensor) -> tf.Tensor:
         """Mean over the channels of a group: from `(N, C)` to `(N, G)`."""
@@ -48,7 +43,7 @@ class Layout(NamedTuple):
 
     def spread(self, per_group: tf.Tensor) -> tf.Tensor:
         """From `(N, G)` to `(N, C)`."""
-        return tf.repeat(per_group, self.channels // self.groups, axis=1)
+        return _reductions.spread(per_group, self.channels // self.groups)
 
     def expand(self, per_channel: tf.Tensor) -> tf.Tensor:
         """From `(N, C)` to a shape that broadcasts against the input."""
@@ -58,7 +53,7 @@ class Layout(NamedTuple):
 
     def positions(self, x: tf.Tensor) -> tf.Tensor:
         """Number of positions of a sample, as a scalar of x's dtype."""
-        sizes = [_size(x, axis) for axis in self.position_axes]
+        sizes = [_reductions.size_of(x, axis) for axis in self.position_axes]
         return tf.cast(tf.reduce_prod(tf.stack([1, *sizes])), x.dtype)
 
 
@@ -194,49 +189,3 @@ def _inverse_share(
     shape = tf.tensor_scatter_nd_update(tf.shape(x), [[layout.axis]], [1])
     share = layout.mean_positions(tf.cast(tf.broadcast_to(mask, shape), x.dtype))
     return tf.math.divide_no_nan(tf.ones_like(share), share)
-
-
-def _mean_axis(x: tf.Tensor, axis: int) -> tf.Tensor:
-    """Mean over one axis, 0 where it is empty, without long running sums."""
-    length = x.shape[axis]
-    if length is not None and length <= _LONGEST_SUM:
-        return _running_mean(x, axis)
-    block = _even_block(length)
-    if block is not None:
-        return _mean_of_blocks(x, axis, block)
-
-    length = _size(x, axis)
-    rest = length % _LONGEST_SUM
-    head, tail = tf.split(x, [length - rest, rest], axis)
-    tail_share = tf.cast(rest / tf.maximum(length, 1), x.dtype)
-    return (
-        _mean_of_blocks(head, axis, _LONGEST_SUM) * (1 - tail_share)
-        + _running_mean(tail, axis) * tail_share
-    )
-
-
-def _even_block(length: int | None) -> int | None:
-    """A divisor of the length that is not far from its square root, if there is one."""
-    if length is None:
-        return None
-    root = math.isqrt(length)
-    return next((b for b in range(root, root // 16, -1) if length % b == 0), None)
-
-
-def _mean_of_blocks(x: tf.Tensor, axis: int, block: int) -> tf.Tensor:
-    shape = tf.unstack(tf.shape(x))
-    shape[axis : axis + 1] = [shape[axis] // block, block]
-    blocks = tf.reshape(x, tf.stack(shape))
-    return _running_mean(_running_mean(blocks, axis + 1), axis)
-
-
-def _running_mean(x: tf.Tensor, axis: int) -> tf.Tensor:
-    # Not tf.reduce_mean, which is NaN for an empty axis. The division between two sums
-    # also keeps XLA from joining them into the one long sum that is to be avoided.
-    length = tf.cast(tf.maximum(_size(x, axis), 1), x.dtype)
-    return tf.reduce_sum(x, axis) * (1 / length)
-
-
-def _size(x: tf.Tensor, axis: int) -> int | tf.Tensor:
-    size = x.shape[axis]
-    return tf.shape(x)[axis] if size is None else size

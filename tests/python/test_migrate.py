@@ -399,8 +399,8 @@ class Own(L.Layer):
 )
 def test_what_keras_3_cannot_do_is_named(outputs_of, words, tmp_path, target):
     path = written(functional(outputs_of), tmp_path / "old.h5")
-    message = refuse(path, target, "")
-    for word in words:
+    message = refuse(path, target, words[0])
+    for word in words[1:]:
         assert word in message
 
 
