@@ -47,29 +47,6 @@ def test_fresh_layers_equal_those_of_keras(rng):
         assert oracle.relative_error(ours(x), theirs(x)) < 1e-6
 
 
-def test_trains_like_the_layer_of_keras(rng):
-    x = rng.normal(size=(16, 6, 8)).astype(np.float32)
-    y = rng.normal(size=(16, 1)).astype(np.float32)
-
-    def train(layer_class):
-        keras.utils.set_random_seed(3)
-        model = keras.Sequential(
-            [
-                keras.layers.Dense(8),
-                layer_class(groups=4),
-                keras.layers.Flatten(),
-                keras.layers.Dense(1),
-            ]
-        )
-        model.compile(keras.optimizers.SGD(0.05), "mse")
-        model.fit(x, y, batch_size=4, epochs=3, verbose=0, shuffle=False)
-        return model.get_weights()
-
-    ours, theirs = train(GroupNormalization), train(keras.layers.GroupNormalization)
-    for one, other in zip(ours, theirs, strict=True):
-        assert np.allclose(one, other, atol=1e-5)
-
-
 def test_arguments_reach_the_weights():
     layer = GroupNormalization(
         2,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 
-import keras
 import numpy as np
 import oracle
 import pytest
@@ -54,27 +53,6 @@ def test_gradients_equal_finite_differences(compute, rng, shape, axis, groups, m
         y = compute(inputs[0], groups, inputs[1], inputs[2], axis, mask=mask)
     for actual, want in zip(tape.gradient(y, inputs, dy), expected, strict=True):
         assert np.allclose(actual, want, rtol=1e-6, atol=1e-7)
-
-
-@pytest.mark.parametrize("groups", [1, 2, 8])
-def test_equals_torch(compute, rng, groups):
-    torch = pytest.importorskip("torch", reason="torch is not installed: make peers")
-    x, dy = rng.normal(size=(2, 3, 4, 5, 8))
-    gamma, beta = rng.normal(size=(2, 8))
-    inputs = [tf.constant(value) for value in (x, gamma, beta)]
-    with tf.GradientTape() as tape:
-        tape.watch(inputs)
-        y = compute(inputs[0], groups, inputs[1], inputs[2])
-    gradients = tape.gradient(y, inputs, dy)
-
-    peers = [torch.tensor(value, requires_grad=True) for value in (x, gamma, beta)]
-    channels_first = peers[0].permute(0, 3, 1, 2)
-    expected = torch.nn.functional.group_norm(channels_first, groups, *peers[1:], 1e-3)
-    expected = expected.permute(0, 2, 3, 1)
-    expected.backward(torch.tensor(dy))
-    assert oracle.relative_error(y, expected.detach()) < 1e-12
-    for actual, peer in zip(gradients, peers, strict=True):
-        assert oracle.relative_error(actual, peer.grad) < 1e-12
 
 
 @pytest.mark.parametrize(
@@ -435,28 +413,6 @@ def test_unknown_rank_and_unknown_channels_are_refused():
         tf.function(lambda x: group_normalization(x, 2)).get_concrete_function(
             tf.TensorSpec((2, 3, None))
         )
-
-
-# --- Relations to the other normalizations -------------------------------------------
-
-
-@pytest.mark.parametrize("axis", [1, 2, 3])
-def test_keras_agrees(compute, rng, axis):
-    x = rng.normal(size=(2, 4, 6, 8)).astype(np.float32)
-    for groups in (1, 2, x.shape[axis]):
-        layer = keras.layers.GroupNormalization(groups, axis=axis)
-        assert oracle.relative_error(compute(x, groups, axis=axis), layer(x)) < 1e-6
-
-
-def test_one_group_is_layer_normalization_and_all_groups_instance_normalization(
-    compute, rng
-):
-    x = rng.normal(size=(2, 4, 5, 6)).astype(np.float32)
-    layer = keras.layers.LayerNormalization(axis=[1, 2, 3], center=False, scale=False)
-    assert oracle.relative_error(compute(x, 1), layer(x)) < 1e-6
-    instance = keras.layers.LayerNormalization(axis=[1, 2], center=False, scale=False)
-    assert oracle.relative_error(compute(x, 6), instance(x)) < 1e-6
-    assert np.array_equal(compute(x, -1), compute(x, 6))
 
 
 def test_samples_are_independent(compute, rng):
