@@ -133,12 +133,15 @@ class KerasLayer:
         return state
 
     def _compiled(self, function: Callable, *arguments: tf.Tensor) -> Run:
-        with native_kernel(self._native):
-            concrete = tf.function(
-                function, jit_compile=self._xla, autograph=False
-            ).get_concrete_function(*arguments)
-        # On a CPU the call returns when the result is there.
-        return lambda *others: concrete(*(others or arguments))
+        compiled = tf.function(function, jit_compile=self._xla, autograph=False)
+
+        def run(*others: tf.Tensor) -> Any:
+            # The first call traces; get_concrete_function() leaves the kernel out.
+            with native_kernel(self._native):
+                # On a CPU the call returns when the result is there.
+                return compiled(*(others or arguments))
+
+        return run
 
 
 class Elementwise:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from types import FrameType
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -25,8 +27,8 @@ def implementation() -> Implementation:
     """Which implementation computes on this machine, and why.
 
     The native kernel serves CPUs, in eager and in graph mode. Plain TensorFlow serves
-    all else wherever this says: masked calls, XLA, models that are exported, and
-    derivatives beyond the first.
+    all else wherever this says: masked calls, XLA, models that are exported, graphs
+    taken by `get_concrete_function`, and derivatives beyond the first.
 
     Returns:
         A pair: `name`, "native" or "tensorflow", and `reason`, a sentence.
@@ -63,12 +65,31 @@ def use_native(mask: Any) -> bool:
     """Whether this call is one for the native kernel."""
     if mask is not None or leaves_the_process() or _is_traced_for_xla():
         return False
+    if _graph_is_asked_for():
+        return False
     return implementation().name == "native"
 
 
 def leaves_the_process() -> bool:
     """Whether a SavedModel is being written, which must not need this package."""
     return save_context.in_save_context()
+
+
+def _graph_is_asked_for() -> bool:
+    """Whether the graph that is being traced is wanted for its own sake.
+
+    Converters, to ONNX for one, take a graph by `get_concrete_function` and write down
+    the operations in it. Nothing but the stack of calls tells that from tracing in
+    order to compute.
+    """
+    if tf.executing_eagerly():
+        return False
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "get_concrete_function":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def is_compiled_for_cpu() -> bool:

@@ -100,7 +100,8 @@ def _mean_axis(x: tf.Tensor, axis: int) -> tf.Tensor:
     length = size_of(x, axis)
     rest = length % _LONGEST_SUM
     head, tail = tf.split(x, [length - rest, rest], axis)
-    tail_share = tf.cast(rest / tf.maximum(length, 1), x.dtype)
+    # Both cast first: a quotient of integers is float64, which TensorFlow Lite lacks.
+    tail_share = tf.cast(rest, x.dtype) / tf.cast(tf.maximum(length, 1), x.dtype)
     return (
         _mean_of_blocks(head, axis, _LONGEST_SUM) * (1 - tail_share)
         + _running_mean(tail, axis) * tail_share
@@ -125,5 +126,8 @@ def _mean_of_blocks(x: tf.Tensor, axis: int, block: int) -> tf.Tensor:
 def _running_mean(x: tf.Tensor, axis: int) -> tf.Tensor:
     # Not tf.reduce_mean, which is NaN for an empty axis. The division between two sums
     # also keeps XLA from joining them into the one long sum that is to be avoided.
-    length = tf.cast(tf.maximum(size_of(x, axis), 1), x.dtype)
-    return tf.reduce_sum(x, axis) * (1 / length)
+    size, total = size_of(x, axis), tf.reduce_sum(x, axis)
+    if tf.is_tensor(size):
+        # TensorFlow Lite leaves the sum over an empty axis undefined.
+        total = tf.where(size > 0, total, 0)
+    return total * (1 / tf.cast(tf.maximum(size, 1), x.dtype))
