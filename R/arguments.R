@@ -81,6 +81,9 @@ python_shape <- function(value, name) {
 # R functions give vectors, and need not care for the dtype. Other functions take a
 # tensor and return one.
 python_function <- function(f, name) {
+  if (is.primitive(f)) {
+    return(function(...) f(...)) # reticulate wants formals
+  }
   if (!endsWith(name, "_initializer")) {
     return(f)
   }
@@ -136,7 +139,8 @@ is_python_object <- function(x) {
 }
 
 is_plain_vector <- function(x) {
-  is.atomic(x) && !is.object(x) && (is.numeric(x) || is.character(x) || is.logical(x))
+  is.atomic(x) && !is.object(x) &&
+    (is.numeric(x) || is.logical(x) || is.character(x) && is.null(dim(x)))
 }
 
 is_plain_list <- function(x) {

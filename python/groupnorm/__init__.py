@@ -3,6 +3,8 @@
 `GroupNormalization` and `InstanceNormalization` are the layers for the Keras that
 `tf.keras` is: Keras 3, or tf_keras where `TF_USE_LEGACY_KERAS` is set or Keras 3 is not
 installed. `groupnorm.layers` and `groupnorm.legacy` have those of either by name.
+`group_normalization` is the function behind them. `migrate` brings over models that
+were saved with TensorFlow Addons. `build_kernel` makes a CPU faster.
 """
 
 from __future__ import annotations

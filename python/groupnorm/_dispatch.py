@@ -15,6 +15,8 @@ from tensorflow.python.saved_model import save_context
 from groupnorm import native
 from groupnorm.native import build
 
+_computed_in: int | None = None  # number of the process that called first
+
 
 class Implementation(NamedTuple):
     """The name of an implementation, and why it is the one."""
@@ -62,12 +64,37 @@ def build_kernel(force: bool = False) -> Implementation:
 
 
 def use_native(mask: Any) -> bool:
-    """Whether this call is one for the native kernel."""
+    """Whether this call is one for the native kernel.
+
+    Raises:
+        RuntimeError: This process was forked from one that had computed before, and
+            the call would wait for threads of TensorFlow's that stayed there.
+    """
+    native = _kernel_serves(mask)
+    if _is_forked() and not (native and tf.executing_eagerly()):
+        raise RuntimeError(
+            "TensorFlow was used before this process was forked, and would wait here "
+            "for ever for its threads, which a fork leaves behind. Start a fresh "
+            'process instead: multiprocessing.get_context("spawn") in Python, '
+            "parallel::makePSOCKcluster() in R."
+        )
+    return native
+
+
+def _kernel_serves(mask: Any) -> bool:
     if mask is not None or leaves_the_process() or _is_traced_for_xla():
         return False
     if _graph_is_asked_for():
         return False
     return implementation().name == "native"
+
+
+def _is_forked() -> bool:
+    """Whether an ancestor of this process, by fork, has computed before."""
+    global _computed_in
+    if _computed_in is None:
+        _computed_in = os.getpid()
+    return _computed_in != os.getpid()
 
 
 def leaves_the_process() -> bool:

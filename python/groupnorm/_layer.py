@@ -51,6 +51,8 @@ class GroupNormalizationMixin(_Base):
         # Statistics are taken from the input as it comes: cast to float16 first, a
         # large float32 value would overflow.
         kwargs["autocast"] = False
+        for name, value in kwargs.items():
+            self._check_names(name, value)
         with warnings.catch_warnings():
             # `input_shape` is an argument of this layer; Keras 3 would rather not.
             warnings.filterwarnings("ignore", "Do not pass an `input_shape`")
@@ -137,15 +139,21 @@ class GroupNormalizationMixin(_Base):
 
     def _get(self, argument: str, value: Any) -> Any:
         """Keras's own reading of an initializer, regularizer or constraint."""
+        self._check_names(argument, value)
         kind = argument.split("_")[1]
         get = getattr(self._keras, f"{kind}s").get
         try:
             found = get(value)
         except (ValueError, TypeError) as error:
             raise _arguments.cannot_interpret(argument, kind, value) from error
-        if found is None and kind == "initializer":
+        # tf_keras gives back the name of a regularizer that it does not find.
+        if not callable(found) and (found is not None or kind == "initializer"):
             raise _arguments.cannot_interpret(argument, kind, value)
         return found
+
+    def _check_names(self, argument: str, value: Any) -> None:
+        registered = self._keras.saving.get_registered_object
+        _arguments.check_names(argument, value, registered)
 
 
 class InstanceNormalizationMixin(GroupNormalizationMixin):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from groupnorm import _generation
+from groupnorm._arguments import shown
 
 _ACCEPTED = (
     "Expected one of: nothing (to get the layer itself), a Sequential model, a tensor "
@@ -56,7 +57,7 @@ def _check_batch_size(batch_size: Any) -> int | None:
     if type(batch_size) is not int or batch_size < 1:
         raise ValueError(
             "Received an invalid value for argument `batch_size`, expected a positive "
-            f"integer or None. Received: batch_size={batch_size!r}"
+            f"integer or None. Received: batch_size={shown(batch_size)}"
         )
     return batch_size
 
@@ -114,7 +115,7 @@ def _tensor_of(keras: Any, object: Any) -> Any:
         return _single(object.output, object)
     if isinstance(object, np.ndarray) or _is_tensor(object):
         return object
-    raise _unusable(f"{object!r} (of type {type(object).__name__})")
+    raise _unusable(f"{shown(object)} (of type {type(object).__name__})")
 
 
 def _single(output: Any, layer: Any) -> Any:

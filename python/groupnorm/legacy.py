@@ -20,6 +20,7 @@ class GroupNormalization(_Legacy, GroupNormalizationMixin, tf_keras.layers.Layer
     """`groupnorm.layers.GroupNormalization` for tf_keras: all else is the same.
 
     Example:
+        >>> import tensorflow as tf
         >>> layer = GroupNormalization(groups=8)
         >>> layer(tf.random.normal((4, 28, 28, 32))).shape
         TensorShape([4, 28, 28, 32])

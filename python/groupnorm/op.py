@@ -52,6 +52,11 @@ def group_normalization(
 
     Raises:
         ValueError: An argument is out of its range, or does not fit the shape of `x`.
+
+    Example:
+        >>> x = tf.constant([[[1.0, 3.0, 10.0, 30.0]]])
+        >>> group_normalization(x, groups=2).numpy().round(2)
+        array([[[-1.,  1., -1.,  1.]]], dtype=float32)
     """
     x = tf.convert_to_tensor(x)
     if not x.dtype.is_floating:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from groupnorm._migration import _limits
 from groupnorm._migration._report import MigrationError
 
 _BATCH = 3
@@ -82,6 +83,7 @@ def _run_on_random_input(model: Any) -> tuple[list[Any], list[list[np.ndarray]]]
     for draw, sizes in product(kinds, _SIZES):
         rng = np.random.default_rng(20180322)
         try:
+            _limits.check_tensors(model, _specs(model, sizes))
             inputs = [
                 _sample(model, draw, (rng, i, 9 if highest is None else highest), sizes)
                 for i in range(len(_SCALES))
@@ -111,6 +113,14 @@ def _sample(
         return tf.cast(values(*seed, _shape(tensor.shape, sizes)), tensor.dtype)
 
     return tf.nest.map_structure(array, model._nested_inputs)
+
+
+def _specs(model: Any, sizes: tuple[int, ...]) -> Any:
+    """What a sample looks like, without its numbers."""
+    return tf.nest.map_structure(
+        lambda tensor: tf.TensorSpec(_shape(tensor.shape, sizes), tensor.dtype),
+        model._nested_inputs,
+    )
 
 
 def _shape(shape: Any, sizes: tuple[int, ...]) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ and its weights are read as numbers. Nothing else in the file is looked at.
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import tensorflow as tf
 import tf_keras
 
-from groupnorm._migration import _vetting
+from groupnorm._migration import _limits, _vetting
 from groupnorm._migration._report import MigrationError
 
 
@@ -63,7 +65,9 @@ def _read_h5(path: Path) -> Saved:
             raise _no_model(path, "weights alone")
         config = _json(file.attrs["model_config"])
         training = _json(file.attrs.get("training_config", "null"))
-        model = _rebuild(config, tf_keras.models.model_from_config)
+        model = _rebuild(
+            config, tf_keras.models.model_from_config, _limits.count_values(file)
+        )
         model.load_weights(str(path))
     return Saved(model, _vetting.class_names(config), training)
 
@@ -72,13 +76,16 @@ def _read_keras(path: Path) -> Saved:
     with _damage_named(path), zipfile.ZipFile(path) as archive:
         if "config.json" not in archive.namelist():
             raise _no_model(path, "no config.json")
-        metadata = _json(archive.read("metadata.json"))
+        metadata = _json(_limits.read_text(archive, "metadata.json"))
         _refuse_keras_3(path, metadata.get("keras_version", ""))
-        config = _json(archive.read("config.json"))
+        config = _json(_limits.read_text(archive, "config.json"))
         training = config.get("compile_config")
-        model = _rebuild(config, tf_keras.saving.deserialize_keras_object)
         with tempfile.TemporaryDirectory() as folder:
-            model.load_weights(archive.extract("model.weights.h5", folder))
+            weights = _limits.extract(archive, "model.weights.h5", folder)
+            with h5py.File(weights, "r") as file:
+                values = _limits.count_values(file)
+            model = _rebuild(config, tf_keras.saving.deserialize_keras_object, values)
+            model.load_weights(weights)
     return Saved(model, _vetting.class_names(config), training)
 
 
@@ -94,16 +101,22 @@ def _read_saved_model(path: Path) -> Saved:
         saved = _json(root.metadata)
         # The graph in the folder is never run: only configuration and weights count.
         config = {"class_name": saved["class_name"], "config": saved["config"]}
-        model = _rebuild(config, tf_keras.models.model_from_config)
-        status = model.load_weights(str(path / "variables" / "variables"))
+        variables = str(path / "variables" / "variables")
+        shapes = tf.train.load_checkpoint(variables).get_variable_to_shape_map()
+        values = sum(map(math.prod, shapes.values()))
+        model = _rebuild(config, tf_keras.models.model_from_config, values)
+        status = model.load_weights(variables)
         status.assert_existing_objects_matched().expect_partial()
     return Saved(model, _vetting.class_names(config), saved.get("training_config"))
 
 
-def _rebuild(config: dict[str, Any], build: Any) -> Any:
+def _rebuild(config: dict[str, Any], build: Any, values: int) -> Any:
     _vetting.vet(config)
     try:
-        return build(_vetting.without_compilation(config))
+        with _limits.weights_at_most(values):
+            return build(_vetting.without_compilation(config))
+    except MigrationError:
+        raise
     except Exception as error:  # of whatever type the layer that fails raises
         raise MigrationError(f"tf_keras cannot rebuild the model: {error}") from error
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import tf_keras
 
+from groupnorm import _arguments
 from groupnorm._migration import _operators
 from groupnorm._migration._report import MigrationError
 
-_MODULES = {"keras", "tf_keras", "tensorflow", "builtins"}
 _NAMESPACES = (
     tf_keras.activations,
     tf_keras.constraints,
@@ -96,12 +96,14 @@ def _vet_spec(layer: str, spec: dict[str, Any]) -> None:
             "code is in the file, and is not run. Rebuild the model from its script "
             "with a layer class of your own in its place, and load the weights."
         )
+    _vet_module(layer, spec)
+    if isinstance(spec["config"], dict):
+        _vet_vocabulary(layer, spec["config"])
     if name == "function":
         return _vet_function(layer, spec)
     if name in _VALUES or _is_registered(registered) or _is_registered(name):
         return None
-    root = str(spec.get("module") or "keras").partition(".")[0]
-    if name not in _CLASSES or root not in _MODULES:
+    if name not in _CLASSES:
         raise MigrationError(
             f"The layer {layer!r} is of, or uses, the class {registered or name!r}, "
             "which is neither Keras's nor registered. Register it with both "
@@ -111,6 +113,25 @@ def _vet_spec(layer: str, spec: dict[str, Any]) -> None:
     if name in _operators.LAYER_CLASSES:
         _operators.check_known(layer, spec["config"]["function"])
     return None
+
+
+def _vet_module(layer: str, spec: dict[str, Any]) -> None:
+    if _arguments.is_foreign(spec, tf_keras.saving.get_registered_object):
+        raise MigrationError(
+            f"The layer {layer!r} is, or uses, {spec['class_name']!r} of the module "
+            f"{spec['module']!r}, which is neither Keras's nor registered. Register it "
+            "with both generations (register_keras_serializable of tf_keras and of "
+            "keras), under the same name, and migrate from Python."
+        )
+
+
+def _vet_vocabulary(layer: str, config: dict[str, Any]) -> None:
+    """A lookup layer takes the name of a file, and would read it."""
+    if isinstance(config.get("vocabulary"), str):
+        raise MigrationError(
+            f"The layer {layer!r} takes its vocabulary from the file "
+            f"{config['vocabulary']!r}, which is not part of the model."
+        )
 
 
 def _vet_function(layer: str, spec: dict[str, Any]) -> None:

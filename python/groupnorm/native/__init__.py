@@ -40,10 +40,7 @@ def load(retry: bool = False) -> ModuleType | None:
 
         path = build.find()
         if path is None:
-            _status = (
-                "it is not built: groupnorm.build_kernel() in Python, build_kernel() "
-                "in R, or python -m groupnorm.native.build"
-            )
+            _status = build.why_not()
             return None
         try:
             import tensorflow as tf
@@ -129,8 +126,10 @@ def _split(epsilon: float) -> dict[str, float]:
     """Attributes are float32: the second one carries the digits that are lost."""
     import numpy as np
 
-    rounded = float(np.float32(epsilon))
-    return {"epsilon": rounded, "epsilon_rest": epsilon - rounded}
+    largest = float(np.finfo(np.float32).max)
+    rounded = float(np.float32(min(epsilon, largest)))
+    # Beyond them any epsilon leaves 0 of what is normalized.
+    return {"epsilon": rounded, "epsilon_rest": min(epsilon - rounded, largest)}
 
 
 def _loaded() -> ModuleType:

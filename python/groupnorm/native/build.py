@@ -42,7 +42,8 @@ _COMPILERS = ("c++", "g++", "clang++")
 def build(force: bool = False, verbose: bool = False) -> pathlib.Path:
     """Compiles the library against the installed TensorFlow.
 
-    It goes into this folder if that is writable, else into the user's cache.
+    It goes into this folder if only its owner can write there, and this user can; else
+    into the user's cache.
 
     Args:
         force: build even if there is a library of these sources.
@@ -61,7 +62,8 @@ def build(force: bool = False, verbose: bool = False) -> pathlib.Path:
         raise RuntimeError("groupnorm has no native kernel for Windows.")
     compiler = _compiler()
     include, framework = _tensorflow()
-    folder = _HERE if os.access(_HERE, os.W_OK) else _make_cache()
+    own = os.access(_HERE, os.W_OK) and _distrusted(_HERE) is None
+    folder = _HERE if own else _make_cache()
     target = folder / _name()
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".build-", suffix=".so")
     os.close(handle)
@@ -79,12 +81,29 @@ def build(force: bool = False, verbose: bool = False) -> pathlib.Path:
 
 def find() -> pathlib.Path | None:
     """Returns the library that was built from these sources, or None."""
-    name = _name()
-    if (_HERE / name).is_file():
-        return _HERE / name
-    cached = _cache() / name
-    if cached.is_file() and _ours(cached.parent) and _ours(cached):
-        return cached
+    there = (path for path in _places() if _refusal(path) is None)
+    return next(there, None)
+
+
+def why_not() -> str:
+    """Says why ``find()`` finds none."""
+    refusals = [_refusal(path) for path in _places() if os.path.lexists(path)]
+    return "; ".join(filter(None, refusals)) or (
+        "it is not built: groupnorm.build_kernel() in Python, build_kernel() in R, or "
+        "python -m groupnorm.native.build"
+    )
+
+
+def _places() -> list[pathlib.Path]:
+    return [folder / _name() for folder in (_HERE, _cache())]
+
+
+def _refusal(library: pathlib.Path) -> str | None:
+    """Why a library is not to be loaded: whoever can change it can run code here."""
+    for path in (library.parent, library):
+        reason = _distrusted(path)
+        if reason is not None:
+            return f"{library} is not loaded, because {path} {reason}"
     return None
 
 
@@ -114,21 +133,29 @@ def _cache() -> pathlib.Path:
 def _make_cache() -> pathlib.Path:
     folder = _cache()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not _ours(folder):
-        raise RuntimeError(
-            f"{folder} is not used for the native kernel: it belongs to another "
-            "user, or others may write to it."
-        )
+    reason = _distrusted(folder)
+    if reason is not None:
+        raise RuntimeError(f"No native kernel is put into {folder}, which {reason}.")
     return folder
 
 
-def _ours(path: pathlib.Path) -> bool:
-    """Whether this user owns the path and nobody else may write to it."""
-    if not hasattr(os, "getuid"):
-        return False
-    info = path.stat()
-    others_write = info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return info.st_uid == os.getuid() and not others_write
+def _distrusted(path: pathlib.Path) -> str | None:
+    """Why others might have a say in what is there, or None if they have none."""
+    if not hasattr(os, "geteuid"):
+        return "is on a system where owners are not known"
+    try:
+        info = path.lstat()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    # Who owns the package itself decides what runs here, whatever is in this folder.
+    trusted = {os.geteuid(), 0, pathlib.Path(__file__).stat().st_uid}
+    if stat.S_ISLNK(info.st_mode):
+        return "is a link to elsewhere"
+    if info.st_uid not in trusted:
+        return f"belongs to another user (number {info.st_uid})"
+    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"is one that others may write to (mode {stat.S_IMODE(info.st_mode):o})"
+    return None
 
 
 def _compiler() -> list[str]:
