@@ -9,6 +9,11 @@
 #' Python was found and whether it can be used, and [install_groupnorm()] installs what
 #' it needs.
 #'
+#' `vignette("get-started")` leads from the installation to a trained, saved and
+#' reloaded model; `vignette("how-it-works")` has pictures, advice on the number of
+#' groups, masks and accuracy; `vignette("batch-size")` compares the normalizations at
+#' small batch sizes; `vignette("migrating")` is for those who come from 'tfaddons'.
+#'
 #' @references Wu, Y. and He, K. (2018). Group Normalization.
 #'   <https://arxiv.org/abs/1803.08494>
 #' @keywords internal

@@ -6,15 +6,23 @@
 #' do the same in training and in inference and at any batch size, where batch
 #' normalization needs large batches.
 #'
+#' Put the layer after a convolution or a dense layer and before its activation. It is
+#' of use where batches are small, or differ between training and use: large images,
+#' video, detection, generators, reinforcement learning. The layer before it needs no
+#' bias, which `beta` is.
+#'
 #' The `C` channels are split in order into `groups` groups. For each sample and each
 #' group, mean and (biased) variance are taken over the channels of the group and over
 #' all positions:
 #'
-#' \deqn{y = \frac{x - mean}{\sqrt{variance + epsilon}} \, gamma_c + beta_c}{
-#'   y = (x - mean) / sqrt(variance + epsilon) * gamma[c] + beta[c]}
+#' ```
+#' y = (x - mean) / sqrt(variance + epsilon) * gamma[c] + beta[c]
+#' ```
 #'
 #' which is equations 1 to 7 of Wu and He (2018). `groups = 1` is layer normalization
-#' over all axes but the batch's, and `groups = C`, or `-1`, is instance normalization.
+#' over all axes but the batch's (Keras's own `LayerNormalization` is another: it takes
+#' each position on its own), and `groups = C`, or `-1`, is instance normalization. The
+#' article `vignette("how-it-works")` has pictures, and advice on the number of groups.
 #'
 #' The layer has the weights `gamma` and `beta`, in this order, each of shape `(C)`.
 #' Statistics are computed in float64 for a float64 input and in float32 for any other;
@@ -26,8 +34,11 @@
 #' another `library()` line. `layer_instance_normalization()` had an argument `groups`
 #' there, which did nothing; here it is ignored with a warning.
 #'
-#' `keras3::layer_group_normalization()` differs in two of them: `groups` is 32 there,
-#' and `axis` counts from 1, so that its axis 2 is axis 1 here.
+#' `keras3::layer_group_normalization()` is Keras's own layer. Two arguments differ:
+#' `groups` is 32 there, and `axis` counts from 1, so that its axis 2 is axis 1 here.
+#' Attach groupnorm after keras3, whose function has the same name, or write
+#' `groupnorm::layer_group_normalization()`. Both compute the same, up to rounding; what
+#' this one has more is in `vignette("get-started")`.
 #'
 #' @section R values:
 #' Whole numbers reach Python as integers, so that `8` and `8L` are the same, and
@@ -39,11 +50,12 @@
 #'   first), a functional model with one output, or a layer that was called exactly
 #'   once.
 #' @param groups Number of groups: a positive whole number that divides the number of
-#'   channels, or `-1` for one group per channel.
+#'   channels, or `-1` for one group per channel. 8, 16 or 32 is a good first choice;
+#'   the default, 2, is that of `tfaddons`.
 #' @param axis The channel axis, a whole number: 1 is the axis after the batch axis,
 #'   `-1` the last one. 0, the batch axis, is an error. The size of this axis must be
 #'   known; all others may be unknown.
-#' @param epsilon Number that is added to the variance, not negative.
+#' @param epsilon Number that is added to the variance: finite and not negative.
 #' @param center `TRUE` to add the weight `beta`, `FALSE` to do without.
 #' @param scale `TRUE` to multiply by the weight `gamma`, `FALSE` to do without.
 #' @param beta_initializer,gamma_initializer Initializers of the weights: the name of a
@@ -79,9 +91,10 @@
 #'
 #'   Ulyanov, D., Vedaldi, A. and Lempitsky, V. (2016). Instance Normalization: The
 #'   Missing Ingredient for Fast Stylization. <https://arxiv.org/abs/1607.08022>
-#' @seealso [groupnorm_config()], [install_groupnorm()]
+#' @seealso [groupnorm_config()], [install_groupnorm()], [build_kernel()]
 #' @examplesIf groupnorm_config()$usable
-#' # A tensor in, a tensor out: 2 samples of 4 positions and 6 channels
+#' # With nothing but reticulate. A tensor in, a tensor out: 2 samples of 4 positions
+#' # and 6 channels
 #' x <- array(rnorm(48), c(2, 4, 6))
 #' layer_group_normalization(x, groups = 3)
 #'
@@ -91,6 +104,21 @@
 #'   layer_group_normalization(groups = 4) |>
 #'   layer_instance_normalization(name = "each_channel")
 #' model$output_shape
+#'
+#' # The layer itself, which leaves out what a mask marks as padding
+#' layer <- layer_group_normalization(groups = 3, use_mask = TRUE)
+#' layer(x, mask = matrix(c(TRUE, TRUE, TRUE, FALSE), 2, 4, byrow = TRUE))
+#'
+#' \dontrun{
+#' # With the R package keras3
+#' library(keras3)
+#' library(groupnorm)
+#' model <- keras_model_sequential(input_shape = c(28, 28, 1)) |>
+#'   layer_conv_2d(32, 3, use_bias = FALSE) |>
+#'   layer_group_normalization(groups = 8) |>
+#'   layer_activation("relu")
+#' model
+#' }
 #' @export
 layer_group_normalization <- function(object,
                                       groups = 2,

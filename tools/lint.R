@@ -3,6 +3,7 @@
 lints <- c(
   lintr::lint_package(),
   lintr::lint_dir("inst/examples"),
+  lintr::lint_dir("experiments"),
   lintr::lint_dir("tools")
 )
 print(lints)
