@@ -1,5 +1,5 @@
-# Which lines of R/ the tests in which R is the main process reach. The tests run against
-# a copy of the package that counts, in a library of its own.
+# Which lines of R/ are reached by the tests in which R is the main process. They run
+# against a copy of the package that counts, in a library of its own.
 tests <- sprintf(
   "testthat::test_dir('%s', package = 'groupnorm', load_package = 'installed',
      reporter = 'summary')",
