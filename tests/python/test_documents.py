@@ -35,7 +35,7 @@ def run(file: Path, **names):
 
 def test_readme():
     model = run(ROOT / "README.md")["model"]
-    assert model.count_params() == 32 * 10 + 2 * 32 + 33 * 10
+    assert model.count_params() == 32 * 9 + 2 * 32 + 33 * 10
     assert model.predict(np.zeros((2, 28, 28, 1)), verbose=0).shape == (2, 10)
 
 

@@ -65,7 +65,7 @@ test_that("README: the R code runs", {
   keras_module()
   envir <- new.env(parent = globalenv())
   for (block in r_blocks(file)) run_code(block$code, envir)
-  expect_identical(envir$model$count_params(), 32L * 10L + 2L * 32L + 33L * 10L)
+  expect_identical(envir$model$count_params(), 32L * 9L + 2L * 32L + 33L * 10L)
 })
 
 test_that("the article for a start trains, saves and loads", {
