@@ -54,7 +54,8 @@ test-tf-keras: .venv-newest/.done .venv/.kernel
 # The R tests read GROUPNORM_TEST_FULL. An empty `-m` selects what takes long, too.
 test-full: export GROUPNORM_TEST_FULL := true
 test-full: peers test-r
-	python-shared -m pytest -q -rs -m "" --hypothesis-profile=full tests/python
+	python-shared -m pytest -q -rs -m "" --hypothesis-profile=full \
+	  --hypothesis-show-statistics tests/python
 
 # All tests of Python, with the newest and with the oldest versions of everything.
 test-versions: .venv-newest/.done .venv-oldest/.done .venv/.kernel

@@ -82,7 +82,7 @@ def use_native(mask: Any) -> bool:
 
 
 def _kernel_serves(mask: Any) -> bool:
-    if mask is not None or leaves_the_process() or _is_traced_for_xla():
+    if mask is not None or leaves_the_process() or is_compiled():
         return False
     if _graph_is_asked_for():
         return False
@@ -102,6 +102,11 @@ def leaves_the_process() -> bool:
     return save_context.in_save_context()
 
 
+def may_branch() -> bool:
+    """Whether TensorFlow itself runs this: of other engines, some have no branches."""
+    return not leaves_the_process() and not _graph_is_asked_for()
+
+
 def _graph_is_asked_for() -> bool:
     """Whether the graph that is being traced is wanted for its own sake.
 
@@ -119,16 +124,17 @@ def _graph_is_asked_for() -> bool:
     return False
 
 
-def is_compiled_for_cpu() -> bool:
-    """Whether XLA compiles this, and can do so for no other device than CPUs."""
-    if not _is_traced_for_xla() or leaves_the_process():
-        return False
-    return all(
-        device.device_type == "CPU" for device in tf.config.get_visible_devices()
+def is_compiled() -> bool:
+    """Whether this is traced for XLA."""
+    return not tf.executing_eagerly() and GraphOrParentsInXlaContext(
+        get_default_graph()
     )
 
 
-def _is_traced_for_xla() -> bool:
-    return not tf.executing_eagerly() and GraphOrParentsInXlaContext(
-        get_default_graph()
+def is_compiled_for_cpu() -> bool:
+    """Whether XLA compiles this, and can do so for no other device than CPUs."""
+    if not is_compiled() or leaves_the_process():
+        return False
+    return all(
+        device.device_type == "CPU" for device in tf.config.get_visible_devices()
     )

@@ -9,6 +9,7 @@ for several channels. `mean` and `spread` have another form for it.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import tensorflow as tf
@@ -29,6 +30,14 @@ def mean(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     if axes and _dispatch.is_compiled_for_cpu():
         return _mean_by_slices(x, axes)
     return _mean_axes(x, axes)
+
+
+def largest(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
+    """Largest absolute value over these axes, below 0 where one of them is empty."""
+    sizes = tf.abs(x)
+    if axes and _dispatch.is_compiled_for_cpu():
+        sizes = functools.reduce(tf.maximum, _covering_slices(sizes, axes))
+    return tf.reduce_max(sizes, axes)
 
 
 def spread(per_group: tf.Tensor, size: int) -> tf.Tensor:
@@ -53,7 +62,7 @@ def size_of(x: tf.Tensor, axis: int) -> int | tf.Tensor:
 
 def _mean_by_slices(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     """Adds slices along the longest axis, which is elementwise, before it sums."""
-    axis = max(axes, key=lambda axis: x.shape[axis] or 0)
+    axis = _longest(x, axes)
     length = x.shape[axis]
     if not length:
         return _mean_axes(x, axes)
@@ -80,6 +89,22 @@ def _mean_of_slices(x: tf.Tensor, axis: int, slices: int, axes: list[int]) -> tf
     # Divided after the sum: a division between would have XLA join all into one loop.
     total = tf.add_n(tf.split(x, slices, axis))
     return _mean_axes(total, axes) * (1 / slices)
+
+
+def _covering_slices(x: tf.Tensor, axes: list[int]) -> list[tf.Tensor]:
+    """Slices of equal size along the longest axis, which may overlap."""
+    axis = _longest(x, axes)
+    length = x.shape[axis]
+    if not length:
+        return [x]
+    size = math.ceil(length / _SLICES)
+    starts = sorted({min(i * size, length - size) for i in range(_SLICES)})
+    before = (slice(None),) * axis
+    return [x[(*before, slice(start, start + size))] for start in starts]
+
+
+def _longest(x: tf.Tensor, axes: list[int]) -> int:
+    return max(axes, key=lambda axis: x.shape[axis] or 0)
 
 
 def _mean_axes(x: tf.Tensor, axes: list[int]) -> tf.Tensor:

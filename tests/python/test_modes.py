@@ -19,7 +19,7 @@ import tensorflow as tf
 import groupnorm
 from groupnorm import GroupNormalization, group_normalization
 
-RATE = 0.125  # without rounding in any dtype
+RATE = 0.03125  # without rounding in any dtype
 
 
 def full(value):

@@ -94,6 +94,56 @@ def test_is_accurate_at_any_mean(on_path, rng, shape, axis, groups):
             assert error < 5e-6, (shift, ends, what)
 
 
+@pytest.mark.parametrize("exponent", [-100, -66, 66, 100])
+@pytest.mark.parametrize(
+    ("shape", "axis", "groups"),
+    [((3, 5, 9, 8), 3, 2), ((3, 6, 11), 1, 3), ((3, 6), 1, 2)],
+)
+def test_squares_may_be_out_of_range(on_path, rng, shape, axis, groups, exponent):
+    x, dy = rng.normal(size=(2, *shape)).astype(np.float32)
+    assert _error_at_scale(on_path, x, dy, axis, groups, 2.0**exponent) < 5e-6
+
+
+@pytest.mark.parametrize("exponent", [-900, 900])
+@pytest.mark.parametrize("xla", [False, True])
+def test_squares_may_be_out_of_the_range_of_float64(monkeypatch, rng, xla, exponent):
+    monkeypatch.setenv("GROUPNORM_NATIVE", "0")  # the kernel has no wider sums for them
+
+    def wrap(f):
+        return tf.function(f, jit_compile=xla, autograph=False)
+
+    x, dy = rng.normal(size=(2, 3, 5, 9, 8))
+    assert _error_at_scale(wrap, x, dy, 3, 2, 2.0**exponent) < 1e-13
+
+
+def _error_at_scale(wrap, x, dy, axis, groups, scale):
+    """The largest error of output and gradients when x is multiplied by `scale`.
+
+    Without epsilon that changes nothing but the gradient of x, which it divides. One
+    sample keeps its ordinary values, and must not be drawn along.
+    """
+
+    def run(x, gamma, beta, dy):
+        with tf.GradientTape() as tape:
+            tape.watch((x, gamma, beta))
+            y = group_normalization(x, groups, gamma, beta, axis, epsilon=0)
+        return y, *tape.gradient(y, (x, gamma, beta), dy)
+
+    gamma = np.linspace(-1, 2, x.shape[axis]).astype(x.dtype)
+    expected = _closed_form(x, groups, gamma, -gamma, axis, dy, epsilon=0)
+    factors = np.array([scale, 1, scale], x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+    y, dx, *sums = wrap(run)(*map(tf.constant, (x * factors, gamma, -gamma, dy)))
+    return max(map(oracle.relative_error, (y, dx * factors, *sums), expected))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e25])
+def test_epsilon_counts_where_squares_are_out_of_range(compute, rng, scale):
+    x = (rng.normal(size=(2, 7, 6)) * scale).astype(np.float32)
+    for epsilon in (1e-3, 1e-36):
+        expected = oracle.group_normalization(x, 3, epsilon=epsilon)
+        assert oracle.relative_error(compute(x, 3, epsilon=epsilon), expected) < 5e-6
+
+
 def _closed_form(x, groups, gamma, beta, axis, dy, epsilon=1e-3):
     """The output and its gradients in float64, the gradient of x by the chain rule."""
     x, dy = (np.moveaxis(np.asarray(v, np.float64), axis, -1) for v in (x, dy))
