@@ -6,12 +6,12 @@ nor its kernel serves it, and gives the numbers that the model gave here.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 
+import exported
 import keras
 import numpy as np
 import oracle
@@ -48,6 +48,7 @@ def _alone():
 
 def _trained():
     """A functional model after some steps of training."""
+    keras.utils.set_random_seed(0)
     inputs = keras.Input((9, 7, 3))
     x = keras.layers.Conv2D(8, 3)(inputs)
     x = GroupNormalization(4, name="norm")(x)
@@ -259,17 +260,6 @@ def test_the_older_keras_saves_and_serves_alike(tmp_path):
 _deprecated = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 
 
-def _run_lite(lite, x):
-    interpreter = tf.lite.Interpreter(model_content=lite)
-    (given,) = interpreter.get_input_details()
-    interpreter.resize_tensor_input(given["index"], x.shape)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(given["index"], x)
-    interpreter.invoke()
-    (found,) = interpreter.get_output_details()
-    return interpreter.get_tensor(found["index"])
-
-
 def _convert(saved_model):
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
     # What has no counterpart in TensorFlow Lite itself is an error then.
@@ -291,7 +281,7 @@ def _convert(saved_model):
 def test_tensorflow_lite_computes_the_same(models, served, name):
     _, x, expected = models[name]
     lite = _convert(served / f"{name}-export")
-    assert oracle.relative_error(_run_lite(lite, x), expected) < _ROUNDING
+    assert oracle.relative_error(exported.run_lite(lite, x), expected) < _ROUNDING
 
 
 @_deprecated
@@ -299,42 +289,23 @@ def test_tensorflow_lite_takes_sequences_of_any_length(models, served):
     model, lite = models["sequence"][0], _convert(served / "sequence-export")
     for length in (1, 7, 1024, 2053):
         x = _random(2, length, 8)
-        y = _run_lite(lite, x)
+        y = exported.run_lite(lite, x)
         assert oracle.relative_error(y, model(x)) < _ROUNDING
 
 
 @_deprecated
 def test_keras_exports_to_tensorflow_lite(models, tmp_path):
-    _skip_without_format("litert")
+    exported.skip_without_format("litert")
     model, x, expected = models["channels_first"]
     file = tmp_path / "model.tflite"
     model.export(file, format="litert", verbose=False)
-    assert oracle.relative_error(_run_lite(file.read_bytes(), x), expected) < _ROUNDING
-
-
-def _skip_without_format(name):
-    if f'"{name}"' not in (keras.Model.export.__doc__ or ""):
-        pytest.skip(f"Keras {keras.__version__} does not export to {name}")
+    assert (
+        oracle.relative_error(exported.run_lite(file.read_bytes(), x), expected)
+        < _ROUNDING
+    )
 
 
 # --- ONNX ----------------------------------------------------------------------------
-
-
-def _skip_without_onnx():
-    for package in ("onnx", "onnxruntime", "tf2onnx"):
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed: make peers")
-
-
-def _run_onnx(file, x):
-    import onnx
-    import onnxruntime
-
-    onnx.checker.check_model(str(file), full_check=True)
-    session = onnxruntime.InferenceSession(file)
-    (given,) = session.get_inputs()
-    (y,) = session.run(None, {given.name: x})
-    return y
 
 
 # tf2onnx asks NumPy for what older versions had.
@@ -353,21 +324,21 @@ _asks_numpy = pytest.mark.filterwarnings("ignore:.*np.object.*:FutureWarning")
     ],
 )
 def test_keras_exports_to_onnx(models, tmp_path, name):
-    _skip_without_format("onnx")
-    _skip_without_onnx()
+    exported.skip_without_format("onnx")
+    exported.skip_without_onnx()
     model, x, expected = models[name]
     file = tmp_path / "model.onnx"
     model.export(file, format="onnx", verbose=False)
-    assert oracle.relative_error(_run_onnx(file, x), expected) < _ROUNDING
+    assert oracle.relative_error(exported.run_onnx(file, x), expected) < _ROUNDING
 
 
 @_asks_numpy
 def test_tf2onnx_converts_a_function(models, tmp_path):
-    _skip_without_onnx()
+    exported.skip_without_onnx()
     import tf2onnx
 
     model, x, expected = models["channels_first"]
     file = tmp_path / "model.onnx"
     spec = tf.TensorSpec([None, *x.shape[1:]], x.dtype)
     tf2onnx.convert.from_function(tf.function(model), [spec], output_path=str(file))
-    assert oracle.relative_error(_run_onnx(file, x), expected) < _ROUNDING
+    assert oracle.relative_error(exported.run_onnx(file, x), expected) < _ROUNDING
