@@ -7,9 +7,24 @@ no_packages <- data.frame(Package = character(), URL = character())
 utils::assignInNamespace("CRAN_urls", function() no_packages, "downlit")
 folder <- "site"
 unlink(folder, recursive = TRUE)
+site <- pkgdown::as_pkgdown(override = list(destination = folder))
 pkgdown::build_site(
-  override = list(destination = folder),
+  site,
   preview = FALSE, devel = FALSE, new_process = FALSE, install = FALSE
+)
+
+# The README links to this page, which is not one of those that pkgdown looks for.
+page <- tempfile(fileext = c(".md", ".html"))
+writeLines(readLines("benchmarks/README.md")[-1], page[1]) # but for its title
+rmarkdown::pandoc_convert(page[1], from = "gfm", to = "html", output = page[2])
+dir.create(file.path(folder, "benchmarks", "results"), recursive = TRUE)
+file.copy("benchmarks/results/figure.png", file.path(folder, "benchmarks", "results"))
+pkgdown::render_page(
+  site, "title-body",
+  data = list(
+    pagetitle = "Benchmarks", body = paste(readLines(page[2]), collapse = "\n")
+  ),
+  path = "benchmarks/README.html", depth = 1L
 )
 status <- system2(
   "python", c("tools/python_api.py", file.path(folder, "python"))
