@@ -117,10 +117,10 @@ def test_calls_of_one_layer_leave_nothing_behind(times, most, record_property):
 
 # Large batches.
 
-# Beyond x, in units of x, with 5 % to spare. Forward keeps the output, and no more. At
-# most there are, while it runs: the output natively, and three tensors of the size in
-# plain TensorFlow.
-PROMISED = {"native": (1.05, 1.05), "tensorflow": (1.05, 3.05), "xla": (1.05, 3.05)}
+# Beyond x, in units of x, what is kept and the most while it runs: a little more than
+# was measured. All keep the output, and no more. Plain TensorFlow needs another tensor
+# of the size meanwhile, XLA what is left of one when slices have been added.
+PROMISED = {"native": (1.05, 1.05), "tensorflow": (1.05, 2.1), "xla": (1.05, 1.25)}
 
 
 def forward_of_a_gigabyte(path):
