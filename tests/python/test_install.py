@@ -31,13 +31,14 @@ def run(tmp_path):
     subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
     ours = ("R_LIBS", "RETICULATE_PYTHON", "PYTHONPATH", "VIRTUAL_ENV")
     env = {name: value for name, value in os.environ.items() if name not in ours}
-    # Where no Python of the user's own lies, but what pip was told is still known.
+    # The one Python to be found is that which the tests' own environment was made from;
+    # what pip was told is still known.
     config = env.get("XDG_CONFIG_HOME", str(Path.home() / ".config"))
     env.pop("PYENV_ROOT", None)
     env.update(HOME=str(tmp_path), XDG_CONFIG_HOME=config)
-    folders = env["PATH"].split(os.pathsep)
     own = str(Path(sys.prefix) / "bin")
-    env["PATH"] = os.pathsep.join(folder for folder in folders if folder != own)
+    others = [one for one in env["PATH"].split(os.pathsep) if one != own]
+    env["PATH"] = os.pathsep.join([str(Path(sys.base_prefix) / "bin"), *others])
 
     def run(command, **more):
         subprocess.run(command, cwd=clone, env={**env, **more}, check=True, timeout=900)
