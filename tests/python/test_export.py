@@ -22,9 +22,11 @@ from tensorflow.core.protobuf import saved_model_pb2
 import groupnorm
 from groupnorm import GroupNormalization, InstanceNormalization
 
-# Relative to the largest output: some roundings of float32, because other engines add
-# up in another order, and a trained network magnifies that.
-_ROUNDING = 5e-6
+# Relative to the largest output: a few roundings of float32.
+_ROUNDING = 1e-6
+
+# Other engines add up convolutions in another order, and training magnifies that.
+_LIMITS = {"trained": 5e-6}
 
 # --- Models --------------------------------------------------------------------------
 
@@ -281,8 +283,10 @@ def _convert(saved_model):
 )
 def test_tensorflow_lite_computes_the_same(models, served, name):
     _, x, expected = models[name]
-    lite = _convert(served / f"{name}-export")
-    assert oracle.relative_error(exported.run_lite(lite, x), expected) < _ROUNDING
+    error = oracle.relative_error(
+        exported.run_lite(_convert(served / f"{name}-export"), x), expected
+    )
+    assert error < _LIMITS.get(name, _ROUNDING)
 
 
 @_deprecated
@@ -330,7 +334,8 @@ def test_keras_exports_to_onnx(models, tmp_path, name):
     model, x, expected = models[name]
     file = tmp_path / "model.onnx"
     model.export(file, format="onnx", verbose=False)
-    assert oracle.relative_error(exported.run_onnx(file, x), expected) < _ROUNDING
+    error = oracle.relative_error(exported.run_onnx(file, x), expected)
+    assert error < _LIMITS.get(name, _ROUNDING)
 
 
 @_asks_numpy
