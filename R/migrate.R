@@ -6,6 +6,10 @@
 #' `output`. The old file is only read, and never run: a model that contains code, such
 #' as a Lambda layer, is refused.
 #'
+#' The new model is compiled as the old one was, if optimizer, loss and metrics are
+#' Keras's own and Keras 3 can save them; the optimizer's state starts anew. If not, the
+#' report says why.
+#'
 #' Many `.h5` files need no such step: once groupnorm is in use, Keras opens them as
 #' they are (see `vignette("migrating")`). Others Keras 3 refuses, because of what Keras
 #' 2 wrote about its own layers; and it opens no `.keras` file of that time.

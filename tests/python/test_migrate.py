@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -162,19 +163,173 @@ def test_optimizer_loss_and_metrics_are_carried_over(extension, target):
     assert set(history) in ({"loss", "mae"}, {"loss", "mean_absolute_error"})
 
 
-def test_a_loss_of_the_users_is_left_out_and_said_so(tmp_path, target):
-    def my_loss(y, prediction):
-        return tf.reduce_mean(tf.abs(y - prediction))
+def two_outputs():
+    x = tf_keras.Input((4,))
+    return tf_keras.Model(x, [L.Dense(3, name="a")(x), L.Dense(3, name="b")(x)])
 
+
+O, S, M = tf_keras.optimizers, tf_keras.losses, tf_keras.metrics  # noqa: E741
+
+
+def last(history):
+    """Loss and metrics by size: names differ, and Keras 3.3 has no outputs' losses."""
+    whole = [name for name in history if not name.endswith("_loss")]
+    return sorted(history[name][-1] for name in whole)
+
+
+@pytest.mark.parametrize("extension", ["h5", "keras"])
+@pytest.mark.parametrize(
+    ("make", "compilation"),
+    [
+        (
+            dense,
+            lambda: {
+                "loss": S.MeanSquaredError(),
+                "metrics": [M.MeanAbsoluteError("err")],
+            },
+        ),
+        (
+            dense,
+            lambda: {"optimizer": O.AdamW(0.1, clipnorm=0.5), "loss": S.Hinge("sum")},
+        ),
+        (
+            dense,
+            lambda: {
+                "loss": S.CategoricalCrossentropy(
+                    from_logits=True, label_smoothing=0.1
+                ),
+                "metrics": ["accuracy", M.TopKCategoricalAccuracy(k=2)],
+                "weighted_metrics": ["mae"],
+            },
+        ),
+        (
+            dense,
+            lambda: {
+                "optimizer": O.SGD(O.schedules.ExponentialDecay(0.1, 2, 0.5)),
+                "loss": "mse",
+            },
+        ),
+        (
+            dense,
+            lambda: {
+                "optimizer": O.Adam(O.schedules.CosineDecay(0.1, 5)),
+                "loss": "mse",
+            },
+        ),
+        (
+            two_outputs,
+            lambda: {
+                "loss": ["mse", "mae"],
+                "metrics": [["mae"], ["mse"]],
+                "loss_weights": [0.3, 2.0],
+            },
+        ),
+        (
+            two_outputs,
+            lambda: {
+                "optimizer": O.SGD(0.1, momentum=0.9, nesterov=True),
+                "loss": {"a": "mse", "b": S.Huber()},
+                "metrics": {"a": ["mae"], "b": M.RootMeanSquaredError()},
+                "loss_weights": {"a": 0.3, "b": 2.0},
+            },
+        ),
+    ],
+    ids=["objects", "sum", "logits", "decay", "cosine", "in a list", "by name"],
+)
+def test_training_goes_on_as_tf_keras_trains(
+    make, compilation, extension, tmp_path, target
+):
+    keras.utils.set_random_seed(1)
+    old = make()
+    old.compile(**{"optimizer": "sgd"} | compilation())
+    report = groupnorm.migrate(written(old, tmp_path / f"old.{extension}"), target)
+    assert "is compiled with" in str(report)
+    new = keras.models.load_model(target)
+    random = np.random.default_rng(0)
+    x, labels = random.normal(size=(6, 4)), np.eye(3)[random.integers(0, 3, 6)]
+    y = labels if make is dense else [labels, -labels]
+    theirs, ours = (
+        model.fit(x, y, epochs=3, batch_size=6, verbose=0).history
+        for model in (old, new)
+    )
+    np.testing.assert_allclose(last(ours), last(theirs), rtol=1e-5)
+    for ours, theirs in zip(new.get_weights(), old.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def my_loss(y, prediction):
+    return tf.reduce_mean(tf.abs(y - prediction))
+
+
+class MyLoss(S.Loss):
+    def call(self, y, prediction):
+        return my_loss(y, prediction)
+
+
+@pytest.mark.parametrize("extension", ["h5", "keras"])
+@pytest.mark.parametrize(
+    ("optimizer", "loss", "metrics", "words"),
+    [
+        (lambda: "sgd", my_loss, [], "my_loss"),
+        (lambda: "sgd", MyLoss(), [], "'MyLoss' is not of Keras"),
+        (lambda: "sgd", "mse", [my_loss], "my_loss"),
+        (lambda: "sgd", "mse", [M.MeanRelativeError([1, 2, 3])], "'MeanRelativeError'"),
+        (lambda: O.legacy.SGD(0.1, decay=0.1), "mse", [], "no decay= of .* 'SGD'"),
+        (
+            lambda: tf_keras.mixed_precision.LossScaleOptimizer(O.SGD(0.1)),
+            "mse",
+            [],
+            "'LossScaleOptimizer",
+        ),
+        # Its file would have no delta, and Keras would read another loss.
+        (lambda: "sgd", S.Huber(delta=0.5), [], "does not save delta=0.5 of 'Huber'"),
+    ],
+)
+def test_what_is_not_keras_s_is_left_out_and_said_so(
+    optimizer, loss, metrics, words, extension, tmp_path, target
+):
     old = dense()
-    old.compile("sgd", my_loss)
-    for extension in ("h5", "keras"):
-        path = written(old, tmp_path / f"old.{extension}")
-        report = groupnorm.migrate(path, target, overwrite=True)
-        assert "my_loss" in str(report)
-        assert "not compiled" in str(report)
-        model = keras.models.load_model(target)
-        assert getattr(model, "optimizer", None) is None
+    old.compile(optimizer(), loss, metrics)
+    report = groupnorm.migrate(written(old, tmp_path / f"old.{extension}"), target)
+    assert re.search(f"not compiled, as .*{words}", str(report))
+    assert getattr(keras.models.load_model(target), "optimizer", None) is None
+
+
+NOT_KERAS = {"class_name": "mark", "config": {"path": "here"}, "module": "marker"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"loss": {"class_name": "deserialize", "config": {}}},
+        {"loss": {"class_name": "Huber", "config": ["delta"]}},
+        {"loss": {"class_name": "Huber", "config": {"delta": NOT_KERAS}}},
+        {"loss": 7},
+        {"metrics": [{"class_name": "Mean"}]},
+        {"metrics": [{"class_name": "Mean", "config": {"dtype": NOT_KERAS}}]},
+        {"optimizer_config": {"class_name": 7, "config": {}}},
+        {"optimizer_config": {"class_name": "schedules", "config": {}}},
+        {
+            "optimizer_config": {
+                "class_name": "SGD",
+                "config": {"learning_rate": NOT_KERAS},
+            }
+        },
+        {"optimizer_config": 7},
+        ["sgd"],
+    ],
+    ids=str,
+)
+def test_a_damaged_compilation_is_left_out_and_said_so(damage, tmp_path, target):
+    old = dense()
+    old.compile("sgd", "mse")
+    path = written(old, tmp_path / "old.h5")
+    with h5py.File(path, "r+") as file:
+        training = json.loads(file.attrs["training_config"])
+        training = training | damage if isinstance(damage, dict) else damage
+        file.attrs["training_config"] = json.dumps(training)
+    assert "It is not compiled, as" in str(groupnorm.migrate(path, target))
+    assert getattr(keras.models.load_model(target), "optimizer", None) is None
 
 
 # What is refused, and what is left behind then: nothing.

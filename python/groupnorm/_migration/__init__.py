@@ -23,7 +23,9 @@ def migrate(
 
     The file is read, never run: a model with Lambda layers, or with classes that are
     not known here, is refused. The new model must predict what the old one predicts on
-    random input before the new file is put in its place.
+    random input before the new file is put in its place. It is compiled as the old one
+    was, if optimizer, loss and metrics are Keras's own and Keras 3 can save them; the
+    optimizer's state starts anew. If not, the report says why.
 
     Args:
         old: A `.h5` or `.keras` file of TensorFlow 2.15 and before (or of tf_keras), or
