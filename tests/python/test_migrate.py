@@ -549,14 +549,84 @@ class Own(L.Layer):
         ),
         (L.LocallyConnected1D(2, 2, name="local"), ["'local'", "LocallyConnected1D"]),
         (lambda x: tf.linalg.inv(x), ["tf.linalg.inv", "keras.ops"]),
+        (
+            lambda x: tf.image.resize(
+                L.Reshape((4, 4, 1))(x), (8, 7), preserve_aspect_ratio=True
+            ),
+            ["tf.image.resize", "preserve_aspect_ratio"],
+        ),
+        (
+            L.Dense(2, kernel_initializer=tf_keras.initializers.Constant(np.nan)),
+            ["no finite numbers"],
+        ),
     ],
-    ids=["own", "groups", "time_major", "activation", "retired", "function"],
+    ids=[
+        "own",
+        "groups",
+        "time_major",
+        "activation",
+        "retired",
+        "function",
+        "argument",
+        "NaN",
+    ],
 )
 def test_what_keras_3_cannot_do_is_named(outputs_of, words, tmp_path, target):
     path = written(functional(outputs_of), tmp_path / "old.h5")
     message = refuse(path, target, words[0])
     for word in words[1:]:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "layer"),
+    [("sparse", (4,), L.Dense(2)), ("ragged", (None, 4), L.LSTM(2))],
+)
+def test_sparse_and_ragged_input_is_refused(kind, shape, layer, tmp_path, target):
+    x = tf_keras.Input(shape, name="odd", **{kind: True})
+    model = tf_keras.Model(x, layer(x))
+    message = refuse(written(model, tmp_path / "old.h5"), target, "'odd'")
+    assert f"{kind}=True" in message
+
+
+def test_a_vocabulary_in_another_file_is_refused(tmp_path, target):
+    words = tmp_path / "words.txt"
+    words.write_text("one\ntwo\n")
+    x = tf_keras.Input((1,), dtype="string")
+    model = tf_keras.Model(x, L.StringLookup(vocabulary=str(words))(x))
+    refuse(written(model, tmp_path / "old.h5"), target, "words.txt")
+
+
+def test_constants_of_a_recurrent_layer_are_refused(tmp_path, target):
+    def cell(base):
+        class Plus(base):
+            units = state_size = output_size = 4
+
+            def call(self, inputs, states, constants=(0,)):
+                return inputs + constants[0], states
+
+        return Plus
+
+    tf_keras.utils.register_keras_serializable("mine")(cell(L.Layer))
+    keras.saving.register_keras_serializable("mine")(cell(keras.layers.Layer))
+    x, constant = tf_keras.Input((4, 4)), tf_keras.Input((4,))
+    own = tf_keras.utils.get_custom_objects()["mine>Plus"]()
+    y = L.RNN(own, name="rnn")(x, constants=constant)
+    path = written(tf_keras.Model([x, constant], y), tmp_path / "old.keras")
+    assert "constants=" in refuse(path, target, "'rnn'")
+
+
+@pytest.mark.parametrize("extension", ["h5", "keras"])
+def test_frozen_layers_stay_frozen(extension, tmp_path, target):
+    old = dense()
+    old.add(L.BatchNormalization(trainable=False))
+    inner = tf_keras.Sequential([L.Dense(2)])
+    inner.trainable = False
+    old.add(inner)
+    groupnorm.migrate(written(old, tmp_path / f"old.{extension}"), target)
+    new = keras.models.load_model(target)
+    assert [w.shape for w in new.trainable_weights] == [(4, 3), (3,)]
+    assert len(new.weights) == 8
 
 
 def test_a_model_class_of_ones_own_is_refused(tmp_path, target):

@@ -64,10 +64,7 @@ class _Converter:
                 "how their layers are connected."
             )
         is_sequential = isinstance(old, tf_keras.Sequential)
-        new = self._sequential(old) if is_sequential else self._functional(old)
-        if not old.trainable:
-            new.trainable = False
-        return new
+        return self._sequential(old) if is_sequential else self._functional(old)
 
     def layer(self, old: Any) -> Any:
         if id(old) not in self._made:
@@ -180,10 +177,6 @@ def _recurrent_arguments(old: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 def _constant(value: Any) -> Any:
     """A TensorFlow value among a call's arguments as Keras 3 can save it."""
-    if isinstance(value, tf.DType):
-        return value.name
-    if isinstance(value, tf.TensorShape):
-        return tuple(value)
     if tf.is_tensor(value):
         array = value.numpy()
         return array.item() if array.ndim == 0 else array
