@@ -31,6 +31,7 @@ from groupnorm import layers  # noqa: E402
 from groupnorm._migration import MigrationError, _proof  # noqa: E402
 
 L = tf_keras.layers
+O, S, M = tf_keras.optimizers, tf_keras.losses, tf_keras.metrics  # noqa: E741
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "tfaddons"
 SAVED = sorted(
     path.name
@@ -168,9 +169,6 @@ def two_outputs():
     return tf_keras.Model(x, [L.Dense(3, name="a")(x), L.Dense(3, name="b")(x)])
 
 
-O, S, M = tf_keras.optimizers, tf_keras.losses, tf_keras.metrics  # noqa: E741
-
-
 def last(history):
     """Loss and metrics by size: names differ, and Keras 3.3 has no outputs' losses."""
     whole = [name for name in history if not name.endswith("_loss")]
@@ -253,8 +251,8 @@ def test_training_goes_on_as_tf_keras_trains(
         for model in (old, new)
     )
     np.testing.assert_allclose(last(ours), last(theirs), rtol=1e-5)
-    for ours, theirs in zip(new.get_weights(), old.get_weights(), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    for weight, expected in zip(new.get_weights(), old.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, atol=1e-6)
 
 
 def my_loss(y, prediction):
@@ -295,7 +293,7 @@ def test_what_is_not_keras_s_is_left_out_and_said_so(
     assert getattr(keras.models.load_model(target), "optimizer", None) is None
 
 
-NOT_KERAS = {"class_name": "mark", "config": {"path": "here"}, "module": "marker"}
+NOT_KERAS = {"class_name": "Mark", "config": {}, "module": "marker"}
 
 
 @pytest.mark.parametrize(
@@ -320,7 +318,11 @@ NOT_KERAS = {"class_name": "mark", "config": {"path": "here"}, "module": "marker
     ],
     ids=str,
 )
-def test_a_damaged_compilation_is_left_out_and_said_so(damage, tmp_path, target):
+def test_a_damaged_compilation_is_left_out_and_said_so(
+    damage, tmp_path, target, monkeypatch
+):
+    (tmp_path / "marker.py").write_text("class Mark: pass")
+    monkeypatch.syspath_prepend(tmp_path)
     old = dense()
     old.compile("sgd", "mse")
     path = written(old, tmp_path / "old.h5")
@@ -329,6 +331,7 @@ def test_a_damaged_compilation_is_left_out_and_said_so(damage, tmp_path, target)
         training = training | damage if isinstance(damage, dict) else damage
         file.attrs["training_config"] = json.dumps(training)
     assert "It is not compiled, as" in str(groupnorm.migrate(path, target))
+    assert "marker" not in sys.modules
     assert getattr(keras.models.load_model(target), "optimizer", None) is None
 
 
