@@ -8,9 +8,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # What rpy2 and the R packages that Debian has need to find each other.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-r_sources := DESCRIPTION NAMESPACE configure .Rbuildignore \
-  $(shell find R man inst/ inst/python/groupnorm/ -type f -not -path '*/__pycache__/*' \
-    -not -name '*.so')
+r_sources := DESCRIPTION NAMESPACE bootstrap.R configure .Rbuildignore \
+  $(shell find R man inst python/groupnorm -type f -not -path '*/__pycache__/*' \
+    -not -path 'inst/python/*' -not -name '*.so')
 
 # Tests of what needs tf_keras: run once, in an environment of its own.
 tf_keras_tests := $(addprefix tests/python/test_,addons.py legacy.py migrate.py)
@@ -118,9 +118,9 @@ system:
 	@touch $@
 
 # Without a compiler everything works all the same, and tests of the kernel are skipped.
-.venv/.kernel: $(addprefix python/groupnorm/native/,build.py groupnorm_ops.cc kernel.h \
+.venv/.kernel: $(addprefix python/groupnorm/op/native/,build.py groupnorm_ops.cc kernel.h \
   loops.h loops.inc pool.h) | .venv/.done
-	python -m groupnorm.native.build || true
+	python -m groupnorm.op.native.build || true
 	@touch $@
 
 .rlib/.done: $(r_sources) .venv/.kernel | system

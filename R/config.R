@@ -1,7 +1,8 @@
 #' Which Python is used, and whether it is usable
 #'
 #' Finds Python (starting it, if that has not happened yet), looks for what the layers
-#' need, and says what is missing. It never fails.
+#' need, and says what is missing. It never fails. `python -m groupnorm config` says the
+#' same in a shell.
 #'
 #' @returns A list of class `groupnorm_config`, with a print method:
 #'   \describe{
@@ -9,7 +10,8 @@
 #'     \item{problem}{What is wrong, or `NULL`.}
 #'     \item{python}{Path of the Python program, or `NULL`.}
 #'     \item{versions}{Named character vector: the versions of groupnorm, Python,
-#'       TensorFlow, Keras and NumPy; `NA` where one is not found.}
+#'       TensorFlow, Keras, tf_keras and NumPy; `NA` where one is not found. `NULL`
+#'       where there is no Python.}
 #'     \item{keras}{The Keras that a layer without an object is made for: `"keras"`
 #'       (Keras 3) or `"tf_keras"`; or `NULL`.}
 #'     \item{backend}{The backend of that Keras, or `NULL`.}
@@ -25,74 +27,52 @@
 #' }
 #' @export
 groupnorm_config <- function() {
-  config <- structure(
-    list(
-      usable = FALSE, problem = NULL, python = NULL, versions = NULL,
-      keras = NULL, backend = NULL, implementation = NULL,
-      location = NULL
-    ),
-    class = "groupnorm_config"
+  tryCatch(
+    python_configuration(),
+    error = function(e) {
+      new_config(usable = FALSE, problem = conditionMessage(e))
+    }
   )
-  problem <- tryCatch(
-    {
-      config$python <- reticulate::py_config()$python
-      config$versions <- python_versions()
-      layer_group_normalization(name = "groupnorm_config")
-      NULL
-    },
-    error = function(e) conditionMessage(e)
-  )
-  config["problem"] <- list(problem)
-  config$usable <- is.null(problem)
-  if (config$usable) {
-    config$keras <- groupnorm_python("_generation")$default()
-    config$backend <- reticulate::import(config$keras)$backend$backend()
-    config$implementation <- implementation()
-    config$location <- dirname(reticulate::import("groupnorm")$`__file__`)
-  }
-  config
 }
 
-python_versions <- function() {
-  metadata <- reticulate::import("importlib.metadata")
-  version <- function(...) {
-    # TensorFlow goes by several names.
-    for (name in c(...)) {
-      found <- tryCatch(metadata$version(name), error = function(e) NA_character_)
-      if (!is.na(found)) {
-        return(found)
-      }
-    }
-    NA_character_
-  }
-  c(
-    groupnorm = as.character(utils::packageVersion("groupnorm")),
-    Python = as.character(reticulate::py_version()),
-    TensorFlow = version("tensorflow", "tensorflow-cpu", "tensorflow-macos"),
-    Keras = version("keras"),
-    NumPy = version("numpy")
+# Python looks; here what it finds is put into R's form.
+python_configuration <- function() {
+  found <- groupnorm_python("configuration")$configuration()
+  versions <- vapply(found$versions, function(version) {
+    if (is.null(version)) NA_character_ else version
+  }, "")
+  new_config(
+    usable = found$usable,
+    problem = found$problem,
+    python = reticulate::py_config()$python,
+    versions = versions,
+    keras = found$keras,
+    backend = found$backend,
+    implementation = if (!is.null(found$implementation)) {
+      list(name = found$implementation, reason = found$reason)
+    },
+    location = found$location,
+    text = reticulate::py_str(found)
   )
+}
+
+new_config <- function(usable, problem = NULL, python = NULL, versions = NULL,
+                       keras = NULL, backend = NULL, implementation = NULL,
+                       location = NULL, text = NULL) {
+  config <- list(
+    usable = usable, problem = problem, python = python, versions = versions,
+    keras = keras, backend = backend, implementation = implementation,
+    location = location
+  )
+  structure(config, class = "groupnorm_config", text = text)
 }
 
 #' @export
 print.groupnorm_config <- function(x, ...) {
-  cat("groupnorm:", if (x$usable) "usable" else "not usable", "\n")
-  if (!is.null(x$problem)) {
-    cat("problem:  ", gsub("\n", "\n           ", x$problem), "\n")
+  text <- attr(x, "text")
+  if (is.null(text)) {
+    text <- c("usable:    no", paste("problem:  ", gsub("\n", "\n           ", x$problem)))
   }
-  cat("Python:   ", if (is.null(x$python)) "not found" else x$python, "\n")
-  if (!is.null(x$versions)) {
-    found <- ifelse(is.na(x$versions), "not found", x$versions)
-    cat("versions: ", paste(names(found), found, collapse = ", "), "\n")
-  }
-  if (!is.null(x$keras)) {
-    cat("layers for", x$keras, "on", x$backend, "\n")
-  }
-  if (!is.null(x$implementation)) {
-    cat("computing:", x$implementation$name, "-", x$implementation$reason, "\n")
-  }
-  if (!is.null(x$location)) {
-    cat("loaded from", x$location, "\n")
-  }
+  writeLines(text)
   invisible(x)
 }

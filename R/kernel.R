@@ -21,13 +21,13 @@
 build_kernel <- function(force = FALSE) {
   call <- sys.call()
   in_call(call, check_flag(force, "force"))
-  dispatch <- groupnorm_python("_dispatch")
+  dispatch <- groupnorm_python("op.choice")
   in_call(call, dispatch$build_kernel(force))
   invisible(implementation())
 }
 
 # What computes on this machine, and why.
 implementation <- function() {
-  found <- groupnorm_python("_dispatch")$implementation()
+  found <- groupnorm_python("op.choice")$implementation()
   list(name = found$name, reason = found$reason)
 }

@@ -212,7 +212,7 @@ compose_layer <- function(class_name, object, arguments, call) {
     object <- python_object(object)
     python_arguments(arguments)
   })
-  compose <- groupnorm_python("compose")$compose
+  compose <- composer()
   result <- in_call(call, do.call(compose, c(list(class_name, object), arguments)))
   if (is_same_object(result, object)) invisible(object) else result
 }

@@ -48,7 +48,7 @@ migrate_model <- function(input, output, overwrite = FALSE) {
     output <- path.expand(output)
     check_migration(input, output, overwrite)
   })
-  migrate <- groupnorm_python("_migration")$migrate
+  migrate <- groupnorm_python("migration")$migrate
   report <- in_call(call, migrate(input, output, overwrite))
   cat(reticulate::py_str(report), "\n", sep = "")
   invisible(report)

@@ -35,8 +35,22 @@ groupnorm_python <- function(name) {
 
 load_python <- function(module) {
   path <- system.file("python", package = "groupnorm", mustWork = TRUE)
+  with_advice(reticulate::import_from_path(module, path))
+}
+
+# The function that builds layers. Keras is loaded first, once: what is missing in Python
+# shows here, and not as an error of the arguments.
+composer <- function() {
+  if (is.null(.modules$layers)) {
+    generation <- groupnorm_python("layers.generation")
+    .modules$layers <- with_advice(generation$default_layers())
+  }
+  groupnorm_python("compose")$compose
+}
+
+with_advice <- function(expr) {
   tryCatch(
-    reticulate::import_from_path(module, path),
+    expr,
     error = function(e) {
       stop(
         "groupnorm cannot use Python: ", python_message(e), "\n",

@@ -19,8 +19,8 @@ import numpy as np
 import tensorflow as tf
 import torch
 
+import groupnorm
 from cases import EPSILON, Case, Data
-from groupnorm import _dispatch
 from groupnorm.layers import GroupNormalization
 
 THREADS = 2
@@ -260,6 +260,6 @@ BASELINE = "keras, graph"
 def require_native() -> None:
     """Stops if the native kernel is not there: its numbers would be another's."""
     with native_kernel(True):
-        name, reason = _dispatch.implementation()
+        name, reason = groupnorm.implementation()
     if name != "native":
         raise SystemExit(f"The native kernel is not in use: {reason}")

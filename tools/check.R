@@ -20,9 +20,7 @@ files <- files[file.exists(files)]
 for (folder in unique(dirname(file.path(source, files)))) {
   dir.create(folder, recursive = TRUE, showWarnings = FALSE)
 }
-links <- files[nzchar(Sys.readlink(files))]
-file.copy(setdiff(files, links), file.path(source, setdiff(files, links)))
-file.symlink(Sys.readlink(links), file.path(source, links))
+file.copy(files, file.path(source, files))
 
 rcmdcheck::rcmdcheck(
   source,

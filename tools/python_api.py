@@ -1,7 +1,6 @@
 """The pages of the Python API: `python tools/python_api.py FOLDER`.
 
-One page, with what `groupnorm.__all__` names. (The module `groupnorm.migrate` is left
-out: the function of this name is there.)
+One page, with what `groupnorm.__all__` names.
 """
 
 import sys
@@ -22,4 +21,4 @@ pdoc.render.configure(
     footer_text=f"groupnorm {groupnorm.__version__}",
     template_directory=Path(__file__).parent / "pdoc",
 )
-pdoc.pdoc("groupnorm", "!groupnorm.migrate", output_directory=Path(sys.argv[1]))
+pdoc.pdoc("groupnorm", output_directory=Path(sys.argv[1]))

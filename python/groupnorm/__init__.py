@@ -10,21 +10,16 @@ were saved with TensorFlow Addons. `build_kernel` makes a CPU faster.
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from groupnorm import _generation
+from groupnorm import layers
 from groupnorm._version import __version__
 
 if TYPE_CHECKING:
-    from groupnorm._dispatch import build_kernel, implementation
-    from groupnorm._migration import migrate
     from groupnorm.layers import GroupNormalization, InstanceNormalization
-    from groupnorm.op import group_normalization
-else:
-    _layers = _generation.layers_for(_generation.default())
-    GroupNormalization = _layers.GroupNormalization
-    InstanceNormalization = _layers.InstanceNormalization
+    from groupnorm.migration import migrate
+    from groupnorm.op.choice import build_kernel, implementation
+    from groupnorm.op.function import group_normalization
 
 __all__ = [
     "GroupNormalization",
@@ -36,35 +31,19 @@ __all__ = [
     "migrate",
 ]
 
-# What not every use of the package needs, and where it is: TensorFlow need not be there
-# when Keras runs on another backend (the layers then say so).
-_LAZY = {
-    "build_kernel": "groupnorm._dispatch",
-    "group_normalization": "groupnorm.op",
-    "implementation": "groupnorm._dispatch",
-    "migrate": "groupnorm._migration",
+# Where it is. Nothing is loaded before it is used: neither Keras nor TensorFlow need be
+# there for this package to say that they are not.
+_HOME = {
+    "build_kernel": "groupnorm.op.choice",
+    "group_normalization": "groupnorm.op.function",
+    "implementation": "groupnorm.op.choice",
+    "migrate": "groupnorm.migration",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in layers.__all__:
+        return getattr(layers.generation.default_layers(), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _serve_other_generation() -> None:
-    """Register the layers of the other Keras too, as soon as that one is loaded."""
-    try:
-        import wrapt
-    except ImportError:
-        return  # nor is TensorFlow there, which needs wrapt, nor then tf_keras
-
-    def register(keras: ModuleType) -> None:
-        if _generation.is_supported(keras.__name__, keras.__version__):
-            _generation.layers_for(keras.__name__)
-
-    wrapt.register_post_import_hook(register, _generation.TF_KERAS)
-    wrapt.register_post_import_hook(register, _generation.KERAS_3)
-
-
-_serve_other_generation()

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from groupnorm import _generation
-from groupnorm._arguments import shown
+from groupnorm.layers import generation
+from groupnorm.op.arguments import shown
 
 _ACCEPTED = (
     "Expected one of: nothing (to get the layer itself), a Sequential model, a tensor "
@@ -40,13 +40,13 @@ def compose(class_name: str, object: Any = None, **arguments: Any) -> Any:
             is then as it was before.
     """
     batch_size = _check_batch_size(arguments.pop("batch_size", None))
-    generation = _generation.of(object)
-    keras = importlib.import_module(generation)
-    layer = getattr(_generation.layers_for(generation), class_name)(**arguments)
+    kind = generation.of(object)
+    keras = importlib.import_module(kind)
+    layer = getattr(generation.layers_for(kind), class_name)(**arguments)
     if object is None:
         return layer
     if isinstance(object, keras.Sequential):
-        add = _add if generation == _generation.KERAS_3 else _add_legacy
+        add = _add if kind == generation.KERAS_3 else _add_legacy
         return add(keras, object, layer, batch_size)
     return layer(_tensor_of(keras, object))
 

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 import groupnorm
-from groupnorm._dispatch import implementation
+from groupnorm import implementation
 
 # Every day the same few cases; `make test-full` draws new ones, and many more.
 hypothesis.settings.register_profile(
@@ -37,13 +37,21 @@ def rng():
 
 @pytest.fixture(params=["native", "tensorflow", "xla"])
 def on_path(request, monkeypatch):
-    """Makes a function run on one of the three ways that the computation can go."""
-    native = request.param == "native"
-    monkeypatch.setenv("GROUPNORM_NATIVE", "1" if native else "0")
-    if native and implementation().name != "native":
-        pytest.skip(f"the native kernel is not in use: {implementation().reason}")
+    """Make a function run on one of the three ways that the computation can go."""
+    if request.param == "native":
+        return request.getfixturevalue("natively")
+    monkeypatch.setenv("GROUPNORM_NATIVE", "0")
     if request.param == "xla":
         return lambda f: tf.function(f, jit_compile=True, autograph=False)
+    return lambda f: f
+
+
+@pytest.fixture
+def natively(monkeypatch):
+    """Make a function run on the native kernel."""
+    monkeypatch.setenv("GROUPNORM_NATIVE", "1")
+    if implementation().name != "native":
+        pytest.skip(f"the native kernel is not in use: {implementation().reason}")
     return lambda f: f
 
 

@@ -17,7 +17,8 @@ tf_keras = pytest.importorskip(
 
 import keras  # noqa: E402
 
-from groupnorm import _addons, layers, legacy  # noqa: E402
+from groupnorm import layers, legacy  # noqa: E402
+from groupnorm.layers import addons  # noqa: E402
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "tfaddons"
 NAMES = sorted(path.stem for path in FIXTURES.glob("*.npz"))
@@ -116,7 +117,7 @@ def test_what_addons_registered_is_left_to_it(monkeypatch):
     theirs = object()
     objects = tf_keras.utils.get_custom_objects()
     monkeypatch.setitem(objects, "Addons>GroupNormalization", theirs)
-    _addons.register(tf_keras, legacy.GroupNormalization)
+    addons.register(tf_keras, legacy.GroupNormalization)
     assert objects["Addons>GroupNormalization"] is theirs
 
 

@@ -5,11 +5,9 @@ What the new file must predict is what TensorFlow Addons, or tf_keras, predicted
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -28,7 +26,7 @@ import tensorflow as tf  # noqa: E402
 
 import groupnorm  # noqa: E402
 from groupnorm import layers  # noqa: E402
-from groupnorm._migration import MigrationError, _proof  # noqa: E402
+from groupnorm.migration import MigrationError, proof, weights  # noqa: E402
 
 L = tf_keras.layers
 O, S, M = tf_keras.optimizers, tf_keras.losses, tf_keras.metrics  # noqa: E741
@@ -407,7 +405,7 @@ def test_existing_output(target):
 
 def test_a_failure_leaves_an_existing_output_alone(tmp_path, target, monkeypatch):
     target.write_text("precious")
-    monkeypatch.setattr(_proof, "_relative_difference", lambda *_: 1.0)
+    monkeypatch.setattr(proof, "_relative_difference", lambda *_: 1.0)
     path = FIXTURES / "tfa_convnet.h5"
     refuse(path, target, "does not predict", overwrite=True)
     assert target.read_text() == "precious"
@@ -444,15 +442,13 @@ def test_output_in_no_folder(tmp_path):
 
 
 def test_a_wrong_weight_does_not_pass(tmp_path, target, monkeypatch):
-    from groupnorm._migration import _weights
-
     def transfer(pairs):
         right(pairs)
         last = pairs[-1][1]
         last.set_weights([1.01 * w for w in last.get_weights()])
 
-    right = _weights.transfer
-    monkeypatch.setattr(_weights, "transfer", transfer)
+    right = weights.transfer
+    monkeypatch.setattr(weights, "transfer", transfer)
     refuse(FIXTURES / "tfa_convnet.h5", target, "does not predict")
 
 
@@ -662,52 +658,3 @@ def test_a_registered_layer_of_ones_own_is_brought_over(tmp_path, target):
     groupnorm.migrate(written(functional(own()), tmp_path / "old.keras"), target)
     x = np.ones((2, 4, 4))
     np.testing.assert_array_equal(keras.models.load_model(target)(x), 2 * x)
-
-
-# From the shell, and by its name.
-
-
-def test_command(target, capsys):
-    command = importlib.import_module("groupnorm._migration._command")
-    arguments = [str(FIXTURES / "tfa_convnet.h5"), str(target)]
-    assert command.main(arguments) == 0
-    assert "predict the same" in capsys.readouterr().out
-    assert command.main(arguments) == 1
-    assert "overwrite" in capsys.readouterr().err
-    assert command.main([*arguments, "--overwrite"]) == 0
-    with pytest.raises(SystemExit) as usage:
-        command.main(arguments[:1])
-    assert usage.value.code == 2
-
-
-def test_command_from_the_shell(tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-m", "groupnorm.migrate", "none.h5", "new.keras"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
-    assert run.returncode == 1
-    assert "none.h5" in run.stderr
-    assert "Traceback" not in run.stderr
-
-
-@pytest.mark.parametrize(
-    "imports",
-    [
-        "import groupnorm",
-        "import groupnorm.migrate",
-        "import groupnorm; groupnorm.migrate; import groupnorm.migrate",
-        "import groupnorm.migrate as m, groupnorm; assert m is groupnorm.migrate",
-        "from groupnorm import migrate; import groupnorm",
-    ],
-)
-def test_it_is_a_function_however_it_is_reached(imports, monkeypatch):
-    monkeypatch.delitem(sys.modules, "groupnorm.migrate", raising=False)
-    monkeypatch.delitem(vars(groupnorm), "migrate", raising=False)
-    names: dict = {}
-    exec(imports, names)
-    function = names["groupnorm"].migrate
-    assert type(function).__name__ == "function"
-    assert function.__module__ == "groupnorm._migration"

@@ -15,8 +15,8 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from groupnorm import native  # noqa: E402
-from groupnorm.native import build  # noqa: E402
+from groupnorm.op import native  # noqa: E402
+from groupnorm.op.native import build, library  # noqa: E402
 
 _TESTS = pathlib.Path(__file__).resolve().parents[1]
 _NATIVE = pathlib.Path(native.__file__).resolve().parent
@@ -218,11 +218,11 @@ def test_threads_make_no_difference(ops, shape, axis, groups) -> None:
     want = [t.numpy() for t in _both(x, gamma, beta, dy, groups, axis)]
     try:
         for threads in (1, 2, 3, 4):
-            native._library.groupnorm_set_threads(threads)
+            library._library.groupnorm_set_threads(threads)
             for a, b in zip(_both(x, gamma, beta, dy, groups, axis), want, strict=True):
                 np.testing.assert_array_equal(a, b)
     finally:
-        native._library.groupnorm_set_threads(0)
+        library._library.groupnorm_set_threads(0)
 
 
 def test_calls_at_the_same_time(ops) -> None:
@@ -318,7 +318,7 @@ def test_failures_say_what_is_missing(folder, monkeypatch) -> None:
 
 def test_importing_neither_builds_nor_loads() -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import native; "
-        "assert 'tensorflow' not in sys.modules; assert native._library is None"
+        "import sys, groupnorm; assert 'tensorflow' not in sys.modules; "
+        "from groupnorm.op.native import library; assert library._library is None"
     )
-    subprocess.run([sys.executable, "-c", code, _NATIVE.parent], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True)

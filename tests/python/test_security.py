@@ -22,8 +22,10 @@ import pytest
 import tensorflow as tf
 
 import groupnorm
-from groupnorm import _generation, layers, native
-from groupnorm.native import build
+from groupnorm import layers
+from groupnorm.layers import generation as generations
+from groupnorm.op.native import build
+from groupnorm.op.native import library as native
 
 h5py = pytest.importorskip("h5py", reason="h5py, which reads HDF5, is not installed")
 
@@ -182,7 +184,7 @@ ARGUMENTS = [
 
 
 def our_model(path, generation=keras):
-    classes = _generation.layers_for(generation.__name__)
+    classes = generations.layers_for(generation.__name__)
     generation.Sequential(
         [generation.Input((4, 6)), classes.GroupNormalization(3, name="gn")]
     ).save(path)

@@ -45,12 +45,12 @@ test_that("groupnorm_config() describes a usable Python", {
   expect_identical(config$python, reticulate::py_config()$python)
   expect_identical(config$backend, "tensorflow")
   expect_named(
-    config$versions, c("groupnorm", "Python", "TensorFlow", "Keras", "NumPy")
+    config$versions, c("groupnorm", "Python", "TensorFlow", "Keras", "tf_keras", "NumPy")
   )
   expect_identical(
     config$versions[["Keras"]], reticulate::import("keras")$`__version__`
   )
-  expect_output(print(config), "groupnorm: usable")
+  expect_output(print(config), "usable: +yes")
 })
 
 test_that("both packages have one version", {
@@ -73,7 +73,7 @@ test_that("without Keras the error says what to do", {
     c(RETICULATE_PYTHON = python)
   )
   expect_identical(attr(output, "status"), 1L)
-  expect_match(output, "groupnorm: not usable", all = FALSE)
+  expect_match(output, "usable: +no", all = FALSE)
   expect_match(output, "needs Keras 3\\.3 or later, .* found neither", all = FALSE)
   expect_match(output, "install_groupnorm\\(\\)", all = FALSE)
 })

@@ -9,12 +9,11 @@ for several channels. `mean` and `spread` have another form for it.
 
 from __future__ import annotations
 
-import functools
 import math
 
 import tensorflow as tf
 
-from groupnorm import _dispatch
+from groupnorm.op import context
 
 # Sums of more numbers than this are taken in blocks, because the rounding errors of one
 # running sum grow with its length.
@@ -27,24 +26,16 @@ _SLICES = 8
 
 def mean(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     """Mean over these axes, in ascending order; 0 where one of them is empty."""
-    if axes and _dispatch.is_compiled_for_cpu():
+    if axes and context.is_compiled_for_cpu():
         return _mean_by_slices(x, axes)
     return _mean_axes(x, axes)
-
-
-def largest(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
-    """Largest absolute value over these axes, below 0 where one of them is empty."""
-    sizes = tf.abs(x)
-    if axes and _dispatch.is_compiled_for_cpu():
-        sizes = functools.reduce(tf.maximum, _covering_slices(sizes, axes))
-    return tf.reduce_max(sizes, axes)
 
 
 def spread(per_group: tf.Tensor, size: int) -> tf.Tensor:
     """Every value of `(N, G)` once for each channel of its group: `(N, G * size)`."""
     if size == 1:
         return per_group
-    if not _dispatch.is_compiled_for_cpu():
+    if not context.is_compiled_for_cpu():
         return tf.repeat(per_group, size, axis=1)
     # XLA does not join matrix products with what follows, so that what follows reads
     # channels from memory. Half a value plus half of it is that value.
@@ -89,18 +80,6 @@ def _mean_of_slices(x: tf.Tensor, axis: int, slices: int, axes: list[int]) -> tf
     # Divided after the sum: a division between would have XLA join all into one loop.
     total = tf.add_n(tf.split(x, slices, axis))
     return _mean_axes(total, axes) * (1 / slices)
-
-
-def _covering_slices(x: tf.Tensor, axes: list[int]) -> list[tf.Tensor]:
-    """Slices of equal size along the longest axis, which may overlap."""
-    axis = _longest(x, axes)
-    length = x.shape[axis]
-    if not length:
-        return [x]
-    size = math.ceil(length / _SLICES)
-    starts = sorted({min(i * size, length - size) for i in range(_SLICES)})
-    before = (slice(None),) * axis
-    return [x[(*before, slice(start, start + size))] for start in starts]
 
 
 def _longest(x: tf.Tensor, axes: list[int]) -> int:

@@ -1,8 +1,4 @@
-"""The native operations: loading them, and calling them.
-
-Whether they are used is decided elsewhere. TensorFlow is imported by the first
-call of ``load()``, not here.
-"""
+"""The compiled library: loading it, and calling its operations."""
 
 from __future__ import annotations
 
@@ -11,6 +7,11 @@ import os
 import threading
 from types import ModuleType
 from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from groupnorm.op.native import build
 
 _lock = threading.Lock()
 _tried = False
@@ -36,18 +37,13 @@ def load(retry: bool = False) -> ModuleType | None:
         if _tried and (_ops is not None or not retry):
             return _ops
         _tried = True
-        from . import build
-
         path = build.find()
         if path is None:
             _status = build.why_not()
             return None
         try:
-            import tensorflow as tf
-
             ops = tf.load_op_library(str(path))
             _library = ctypes.CDLL(str(path))
-            from . import _gradients  # noqa: F401  (registers them)
         except Exception as error:  # whatever it is, there is the other way
             _status = f"{path} could not be loaded: {error}"
             return None
@@ -66,8 +62,6 @@ def sync_threads() -> None:
     global _threads
     if _library is None:
         return
-    import tensorflow as tf
-
     threads = tf.config.threading.get_intra_op_parallelism_threads()
     # TensorFlow's own default where nothing was set.
     threads = threads or _environment_threads()
@@ -124,8 +118,6 @@ def backward(
 
 def _split(epsilon: float) -> dict[str, float]:
     """Attributes are float32: the second one carries the digits that are lost."""
-    import numpy as np
-
     largest = float(np.finfo(np.float32).max)
     rounded = float(np.float32(min(epsilon, largest)))
     # Beyond them any epsilon leaves 0 of what is normalized.

@@ -11,7 +11,14 @@ import warnings
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from groupnorm import _arguments
+from groupnorm.layers import arguments
+from groupnorm.op.arguments import (
+    check_axis,
+    check_epsilon,
+    check_groups,
+    resolve_axis,
+    resolve_groups,
+)
 
 if TYPE_CHECKING:
     from keras.layers import Layer as _Base
@@ -42,12 +49,12 @@ class GroupNormalizationMixin(_Base):
         use_mask: bool = False,
         **kwargs: Any,
     ) -> None:
-        groups = _arguments.check_groups(groups)
-        axis = _arguments.check_axis(axis)
-        epsilon = _arguments.check_epsilon(epsilon)
-        center = _arguments.check_flag("center", center)
-        scale = _arguments.check_flag("scale", scale)
-        use_mask = _arguments.check_flag("use_mask", use_mask)
+        groups = check_groups(groups)
+        axis = check_axis(axis)
+        epsilon = check_epsilon(epsilon)
+        center = arguments.check_flag("center", center)
+        scale = arguments.check_flag("scale", scale)
+        use_mask = arguments.check_flag("use_mask", use_mask)
         # Statistics are taken from the input as it comes: cast to float16 first, a
         # large float32 value would overflow.
         kwargs["autocast"] = False
@@ -85,7 +92,7 @@ class GroupNormalizationMixin(_Base):
         # what is missing, without it.
         import tensorflow as tf
 
-        from groupnorm.op import group_normalization
+        from groupnorm.op.function import group_normalization
 
         outputs = group_normalization(
             inputs,
@@ -123,8 +130,8 @@ class GroupNormalizationMixin(_Base):
     def _resolve(self, input_shape: Any) -> tuple[int, int]:
         """The channel axis, counted from the front, and the number of channels."""
         shape = tuple(input_shape)
-        axis = _arguments.resolve_axis(self.axis, shape)
-        _arguments.resolve_groups(self.groups, axis, shape)
+        axis = resolve_axis(self.axis, shape)
+        resolve_groups(self.groups, axis, shape)
         return axis, shape[axis]
 
     def _add_parameter(self, name: str, channels: int) -> Any:
@@ -145,15 +152,15 @@ class GroupNormalizationMixin(_Base):
         try:
             found = get(value)
         except (ValueError, TypeError) as error:
-            raise _arguments.cannot_interpret(argument, kind, value) from error
+            raise arguments.cannot_interpret(argument, kind, value) from error
         # tf_keras gives back the name of a regularizer that it does not find.
         if not callable(found) and (found is not None or kind == "initializer"):
-            raise _arguments.cannot_interpret(argument, kind, value)
+            raise arguments.cannot_interpret(argument, kind, value)
         return found
 
     def _check_names(self, argument: str, value: Any) -> None:
         registered = self._keras.saving.get_registered_object
-        _arguments.check_names(argument, value, registered)
+        arguments.check_names(argument, value, registered)
 
 
 class InstanceNormalizationMixin(GroupNormalizationMixin):

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from groupnorm._migration import _limits
-from groupnorm._migration._report import MigrationError
+from groupnorm.migration import limits
+from groupnorm.migration.report import MigrationError
 
 _BATCH = 3
 # Sizes for the axes that are of any size, one after the other; all the same where a
@@ -83,7 +83,7 @@ def _run_on_random_input(model: Any) -> tuple[list[Any], list[list[np.ndarray]]]
     for draw, sizes in product(kinds, _SIZES):
         rng = np.random.default_rng(20180322)
         try:
-            _limits.check_tensors(model, _specs(model, sizes))
+            limits.check_tensors(model, _specs(model, sizes))
             inputs = [
                 _sample(model, draw, (rng, i, 9 if highest is None else highest), sizes)
                 for i in range(len(_SCALES))

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from groupnorm import _arguments, _dispatch, _pure, native
+from groupnorm.op import arguments, choice, context, formulas, native
 
 
 # There is no Python control flow on tensors here for AutoGraph to convert, and what it
@@ -62,7 +62,7 @@ def group_normalization(
     if not x.dtype.is_floating:
         x = tf.cast(x, tf.float32)
     layout = _layout(x, groups, axis)
-    epsilon = _arguments.check_epsilon(epsilon)
+    epsilon = arguments.check_epsilon(epsilon)
     dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
     gamma = _parameter("gamma", gamma, 1, layout, dtype)
     beta = _parameter("beta", beta, 0, layout, dtype)
@@ -73,18 +73,18 @@ def group_normalization(
     return y
 
 
-def _layout(x: tf.Tensor, groups: Any, axis: Any) -> _pure.Layout:
-    groups, axis = _arguments.check_groups(groups), _arguments.check_axis(axis)
+def _layout(x: tf.Tensor, groups: Any, axis: Any) -> formulas.Layout:
+    groups, axis = arguments.check_groups(groups), arguments.check_axis(axis)
     if x.shape.rank is None:
         raise ValueError("Group normalization needs an input `x` of known rank.")
     shape = x.shape.as_list()
-    axis = _arguments.resolve_axis(axis, shape)
-    groups = _arguments.resolve_groups(groups, axis, shape)
-    return _pure.Layout(len(shape), axis, shape[axis], groups)
+    axis = arguments.resolve_axis(axis, shape)
+    groups = arguments.resolve_groups(groups, axis, shape)
+    return formulas.Layout(len(shape), axis, shape[axis], groups)
 
 
 def _parameter(
-    name: str, value: Any, default: float, layout: _pure.Layout, dtype: tf.DType
+    name: str, value: Any, default: float, layout: formulas.Layout, dtype: tf.DType
 ) -> tf.Tensor:
     if value is None:
         return tf.fill([layout.channels], tf.constant(default, dtype))
@@ -98,9 +98,9 @@ def _parameter(
     return value
 
 
-def _broadcastable_mask(mask: Any, x: tf.Tensor, layout: _pure.Layout) -> tf.Tensor:
+def _broadcastable_mask(mask: Any, x: tf.Tensor, layout: formulas.Layout) -> tf.Tensor:
     mask = tf.cast(tf.convert_to_tensor(mask), tf.bool)
-    _arguments.check_mask_shape(mask.shape.as_list(), x.shape.as_list(), layout.axis)
+    arguments.check_mask_shape(mask.shape.as_list(), x.shape.as_list(), layout.axis)
     while mask.shape.rank < layout.rank - 1:
         mask = mask[..., tf.newaxis]
     return tf.expand_dims(mask, layout.axis)
@@ -111,15 +111,15 @@ def _normalize(
     gamma: tf.Tensor,
     beta: tf.Tensor,
     mask: tf.Tensor | None,
-    layout: _pure.Layout,
+    layout: formulas.Layout,
     epsilon: float,
 ) -> tf.Tensor:
     """The computation, with its gradient, by the implementation that fits the call."""
-    if _dispatch.use_native(mask):
+    if choice.use_native(mask):
         return native.forward(x, gamma, beta, layout.groups, layout.axis, epsilon)[0]
-    if _dispatch.leaves_the_process():
+    if context.is_exporting():
         # Whoever reads it has no custom gradients: leave plain operations.
-        return _pure.value(x, gamma, beta, layout, epsilon, mask)[0]
+        return formulas.value(x, gamma, beta, layout, epsilon, mask)[0]
     if tf.executing_eagerly():
         traced = _traced(layout, epsilon, x.dtype, mask is None)
         return traced(x, gamma, beta, mask)
@@ -131,8 +131,12 @@ def _differentiable(x, gamma, beta, mask, layout, epsilon):
     # that depend on x: higher derivatives and forward mode follow from it.
     @tf.custom_gradient
     def value(x, gamma, beta):
-        y, stats = _pure.value(x, gamma, beta, layout, epsilon, mask)
-        return y, lambda dy: _pure.gradient(x, gamma, dy, layout, epsilon, mask, stats)
+        y, stats = formulas.value(x, gamma, beta, layout, epsilon, mask)
+
+        def gradient(dy):
+            return formulas.gradient(x, gamma, dy, layout, epsilon, mask, stats)
+
+        return y, gradient
 
     return value(x, gamma, beta)
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import tf_keras
 
-from groupnorm import _arguments
-from groupnorm._migration import _operators
-from groupnorm._migration._report import MigrationError
+from groupnorm.layers.arguments import is_foreign
+from groupnorm.migration import operators
+from groupnorm.migration.report import MigrationError
 
 _NAMESPACES = (
     tf_keras.activations,
@@ -31,7 +31,7 @@ _CLASSES = {
     for namespace in _NAMESPACES
     for name, value in vars(namespace).items()
     if inspect.isclass(value)
-} | {"Functional", *_operators.LAYER_CLASSES}
+} | {"Functional", *operators.LAYER_CLASSES}
 _VALUES = {"TensorShape", "__ellipsis__", "__numpy__", "__tensor__", "__tuple__"}
 _FUNCTIONS = {
     name
@@ -110,13 +110,13 @@ def _vet_spec(layer: str, spec: dict[str, Any]) -> None:
             "generations (register_keras_serializable of tf_keras and of keras), under "
             "the same name, and migrate from Python."
         )
-    if name in _operators.LAYER_CLASSES:
-        _operators.check_known(layer, spec["config"]["function"])
+    if name in operators.LAYER_CLASSES:
+        operators.check_known(layer, spec["config"]["function"])
     return None
 
 
 def _vet_module(layer: str, spec: dict[str, Any]) -> None:
-    if _arguments.is_foreign(spec, tf_keras.saving.get_registered_object):
+    if is_foreign(spec, tf_keras.saving.get_registered_object):
         raise MigrationError(
             f"The layer {layer!r} is, or uses, {spec['class_name']!r} of the module "
             f"{spec['module']!r}, which is neither Keras's nor registered. Register it "

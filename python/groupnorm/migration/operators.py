@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from groupnorm._migration._report import MigrationError
+from groupnorm.migration.report import MigrationError
 
 LAYER_CLASSES = ("TFOpLambda", "SlicingOpLambda")
 

@@ -11,21 +11,22 @@ from typing import Any
 
 import tensorflow as tf
 
-from groupnorm import _pure, native
+from groupnorm.op import formulas
+from groupnorm.op.native import library
 
 
 @tf.RegisterGradient("GroupnormForward")
 def _gradient_of_forward(op: Any, dy: tf.Tensor, _dstats: Any) -> tuple:
     x, gamma, beta = op.inputs
     stats = op.outputs[1]
-    return tuple(native.backward(x, gamma, beta, stats, dy, **_attributes(op)))
+    return tuple(library.backward(x, gamma, beta, stats, dy, **_attributes(op)))
 
 
 @tf.RegisterGradient("GroupnormBackward")
 def _gradient_of_backward(op: Any, *upstream: tf.Tensor) -> tuple:
     x, gamma, beta, _stats, dy = op.inputs
     attributes = _attributes(op)
-    layout = _pure.Layout(
+    layout = formulas.Layout(
         x.shape.rank, attributes["axis"], gamma.shape[0], attributes["groups"]
     )
     second = _second_derivative(layout, attributes["epsilon"])
@@ -35,7 +36,7 @@ def _gradient_of_backward(op: Any, *upstream: tf.Tensor) -> tuple:
 
 
 @functools.lru_cache(maxsize=256)
-def _second_derivative(layout: _pure.Layout, epsilon: float) -> Any:
+def _second_derivative(layout: formulas.Layout, epsilon: float) -> Any:
     """The vector-Jacobian product of the closed-form gradient.
 
     A function with symbolic differentiation inside, not a gradient tape: under forward
@@ -44,7 +45,7 @@ def _second_derivative(layout: _pure.Layout, epsilon: float) -> Any:
 
     @tf.function(reduce_retracing=True, autograph=False)
     def run(x, gamma, dy, *upstream):
-        outputs = _pure.gradient(x, gamma, dy, layout, epsilon)
+        outputs = formulas.gradient(x, gamma, dy, layout, epsilon)
         return tf.gradients(outputs, (x, gamma, dy), upstream)
 
     return run

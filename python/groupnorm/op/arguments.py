@@ -1,4 +1,4 @@
-"""The argument checks, once for the function, the layers and both Keras generations.
+"""What the arguments of the function may be, which are the layers' too.
 
 Every check returns the value in its plain Python form or raises `ValueError`
 (the type that Keras raises) naming the argument, what came and what is accepted.
@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 _LONGEST = 500
-# That a configuration may name; all else in one must be registered.
-_MODULES = {"keras", "tf_keras", "tensorflow", "builtins"}
 
 
 def check_groups(groups: Any) -> int:
@@ -48,23 +46,13 @@ def check_axis(axis: Any) -> int:
 
 def check_epsilon(epsilon: Any) -> float:
     """A finite number that is not negative."""
-    is_number = isinstance(epsilon, numbers.Real) and not _is_flag(epsilon)
+    is_number = isinstance(epsilon, numbers.Real) and not is_flag(epsilon)
     if not is_number or not math.isfinite(epsilon) or epsilon < 0:
         raise ValueError(
             "Received an invalid value for argument `epsilon`, expected one finite "
             f"number that is not negative. Received: epsilon={shown(epsilon)}"
         )
     return float(epsilon)
-
-
-def check_flag(name: str, value: Any) -> bool:
-    """True or False, and nothing that merely counts as one of them."""
-    if not _is_flag(value):
-        raise ValueError(
-            f"Received an invalid value for argument `{name}`, expected True or "
-            f"False. Received: {name}={shown(value)}"
-        )
-    return bool(value)
 
 
 def resolve_axis(axis: int, shape: Sequence[int | None]) -> int:
@@ -134,59 +122,17 @@ def check_mask_shape(
         )
 
 
-def check_names(argument: str, value: Any, registered: Callable[[Any], Any]) -> None:
-    """A configuration in a file names classes of Keras and registered ones only.
-
-    Args:
-        argument: What it is given for.
-        value: The configuration, or anything else.
-        registered: Finds an object by the name that it was registered under.
-    """
-    if isinstance(value, list | tuple):
-        for item in value:
-            check_names(argument, item, registered)
-    if not isinstance(value, dict):
-        return
-    if is_foreign(value, registered):
-        raise ValueError(
-            f"Argument `{argument}` names {value.get('class_name')!r} of the module "
-            f"{value['module']!r}, which is neither Keras's nor registered: decorate "
-            "it with @keras.saving.register_keras_serializable(). Received: "
-            f"{argument}={shown(value)}"
-        )
-    for item in value.values():
-        check_names(argument, item, registered)
-
-
-def is_foreign(spec: Mapping[str, Any], registered: Callable[[Any], Any]) -> bool:
-    """Whether a configuration names a module of which nothing is registered.
-
-    Keras before 3.9, and tf_keras, import that module, whatever it is, unless they know
-    the name that they look up first: mind which name that is.
-    """
-    module = spec.get("module")
-    if not module or str(module).partition(".")[0] in _MODULES:
-        return False
-    name, known_as = spec.get("class_name"), spec.get("registered_name")
-    if name != "function":
-        return registered(spec.get("registered_name", name)) is None
-    function = registered(known_as)
-    is_that_function = getattr(function, "__module__", None) == module and getattr(
-        function, "__name__", None
-    ) == spec.get("config")
-    return registered(spec.get("config")) is None and not is_that_function
-
-
 def _accepted_groups(channels: int) -> str:
     divisors = [d for d in range(1, channels + 1) if channels % d == 0]
     return f"Accepted for {channels} channels: {divisors}, or -1 for one per channel."
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not _is_flag(value)
+    return isinstance(value, numbers.Integral) and not is_flag(value)
 
 
-def _is_flag(value: Any) -> bool:
+def is_flag(value: Any) -> bool:
+    """Whether it is True or False, and nothing that merely counts as one of them."""
     return isinstance(value, bool | np.bool_)
 
 
@@ -194,13 +140,3 @@ def shown(value: Any) -> str:
     """A value in an error message, which must stay readable whatever came."""
     text = repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-
-
-def cannot_interpret(argument: str, kind: str, value: Any) -> ValueError:
-    """The error for something that is not an initializer, regularizer or constraint."""
-    return ValueError(
-        f"Could not interpret {kind} identifier for argument `{argument}`, expected "
-        f"the name of a Keras {kind}, its config, an instance or a callable"
-        f"{'' if kind == 'initializer' else ', or None'}. Received: "
-        f"{argument}={shown(value)}"
-    )

@@ -20,8 +20,8 @@ import h5py
 import tensorflow as tf
 import tf_keras
 
-from groupnorm._migration import _limits, _vetting
-from groupnorm._migration._report import MigrationError
+from groupnorm.migration import limits, vetting
+from groupnorm.migration.report import MigrationError
 
 
 @dataclass
@@ -66,27 +66,27 @@ def _read_h5(path: Path) -> Saved:
         config = _json(file.attrs["model_config"])
         training = _json(file.attrs.get("training_config", "null"))
         model = _rebuild(
-            config, tf_keras.models.model_from_config, _limits.count_values(file)
+            config, tf_keras.models.model_from_config, limits.count_values(file)
         )
         model.load_weights(str(path))
-    return Saved(model, _vetting.class_names(config), training)
+    return Saved(model, vetting.class_names(config), training)
 
 
 def _read_keras(path: Path) -> Saved:
     with _damage_named(path), zipfile.ZipFile(path) as archive:
         if "config.json" not in archive.namelist():
             raise _no_model(path, "no config.json")
-        metadata = _json(_limits.read_text(archive, "metadata.json"))
+        metadata = _json(limits.read_text(archive, "metadata.json"))
         _refuse_keras_3(path, metadata.get("keras_version", ""))
-        config = _json(_limits.read_text(archive, "config.json"))
+        config = _json(limits.read_text(archive, "config.json"))
         training = config.get("compile_config")
         with tempfile.TemporaryDirectory() as folder:
-            weights = _limits.extract(archive, "model.weights.h5", folder)
+            weights = limits.extract(archive, "model.weights.h5", folder)
             with h5py.File(weights, "r") as file:
-                values = _limits.count_values(file)
+                values = limits.count_values(file)
             model = _rebuild(config, tf_keras.saving.deserialize_keras_object, values)
             model.load_weights(weights)
-    return Saved(model, _vetting.class_names(config), training)
+    return Saved(model, vetting.class_names(config), training)
 
 
 def _read_saved_model(path: Path) -> Saved:
@@ -107,14 +107,14 @@ def _read_saved_model(path: Path) -> Saved:
         model = _rebuild(config, tf_keras.models.model_from_config, values)
         status = model.load_weights(variables)
         status.assert_existing_objects_matched().expect_partial()
-    return Saved(model, _vetting.class_names(config), saved.get("training_config"))
+    return Saved(model, vetting.class_names(config), saved.get("training_config"))
 
 
 def _rebuild(config: dict[str, Any], build: Any, values: int) -> Any:
-    _vetting.vet(config)
+    vetting.vet(config)
     try:
-        with _limits.weights_at_most(values):
-            return build(_vetting.without_compilation(config))
+        with limits.weights_at_most(values):
+            return build(vetting.without_compilation(config))
     except MigrationError:
         raise
     except Exception as error:  # of whatever type the layer that fails raises

@@ -9,7 +9,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from groupnorm._migration._report import MigrationError, Report
+from groupnorm.migration.report import MigrationError, Report
 
 __all__ = ["MigrationError", "Report", "migrate"]
 
@@ -45,18 +45,18 @@ def migrate(
             names the layer and the argument.
         OSError: `new` cannot be written.
     """
-    source, target = Path(old), Path(new)
-    _check_paths(source, target, overwrite)
+    path, target = Path(old), Path(new)
+    _check_paths(path, target, overwrite)
     _check_libraries()
     # These need both Keras generations.
-    from groupnorm._migration import _compilation, _graph, _proof, _source, _weights
+    from groupnorm.migration import compilation, graph, proof, source, weights
 
-    report = Report(str(source), str(target))
-    saved = _source.read(source)
-    conversion = _graph.convert(saved.model, saved.class_names, report)
-    _weights.transfer(conversion.pairs)
-    _compilation.carry_over(saved.training_config, conversion.model, report)
-    evidence = _proof.observe(saved.model)
+    report = Report(str(path), str(target))
+    saved = source.read(path)
+    conversion = graph.convert(saved.model, saved.class_names, report)
+    weights.transfer(conversion.pairs)
+    compilation.carry_over(saved.training_config, conversion.model, report)
+    evidence = proof.observe(saved.model)
     evidence.compare(conversion.model)
     # In a folder beside the target, so that the finished file moves in one step, and
     # goes away by itself if anything fails.
@@ -69,19 +69,19 @@ def migrate(
     return report
 
 
-def _check_paths(source: Path, target: Path, overwrite: bool) -> None:
-    if not source.exists():
-        raise FileNotFoundError(f"There is no file {str(source)!r}.")
+def _check_paths(path: Path, target: Path, overwrite: bool) -> None:
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {str(path)!r}.")
     if target.suffix != ".keras":
         raise MigrationError(
             f"Keras 3 saves models in .keras files. Received: new={str(target)!r}"
         )
     if not target.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {str(target.parent)!r}.")
-    if target.exists() and target.samefile(source):
+    if target.exists() and target.samefile(path):
         raise MigrationError(
             f"The old file is never changed: give the new one another name than "
-            f"{str(source)!r}."
+            f"{str(path)!r}."
         )
     _check_free(target, overwrite)
     if not os.access(target.parent, os.W_OK):

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
-from types import FrameType
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-from tensorflow.python.framework.ops import get_default_graph
-from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
-from tensorflow.python.saved_model import save_context
 
-from groupnorm import native
-from groupnorm.native import build
-
-_computed_in: int | None = None  # number of the process that called first
+from groupnorm.op import context, native
+from groupnorm.op.native import build
 
 
 class Implementation(NamedTuple):
@@ -71,7 +64,7 @@ def use_native(mask: Any) -> bool:
             the call would wait for threads of TensorFlow's that stayed there.
     """
     native = _kernel_serves(mask)
-    if _is_forked() and not (native and tf.executing_eagerly()):
+    if context.is_forked() and not (native and context.is_eager()):
         raise RuntimeError(
             "TensorFlow was used before this process was forked, and would wait here "
             "for ever for its threads, which a fork leaves behind. Start a fresh "
@@ -82,59 +75,8 @@ def use_native(mask: Any) -> bool:
 
 
 def _kernel_serves(mask: Any) -> bool:
-    if mask is not None or leaves_the_process() or is_compiled():
+    if mask is not None or context.is_exporting() or context.is_compiled():
         return False
-    if _graph_is_asked_for():
+    if context.is_for_reading():
         return False
     return implementation().name == "native"
-
-
-def _is_forked() -> bool:
-    """Whether an ancestor of this process, by fork, has computed before."""
-    global _computed_in
-    if _computed_in is None:
-        _computed_in = os.getpid()
-    return _computed_in != os.getpid()
-
-
-def leaves_the_process() -> bool:
-    """Whether a SavedModel is being written, which must not need this package."""
-    return save_context.in_save_context()
-
-
-def may_branch() -> bool:
-    """Whether TensorFlow itself runs this: of other engines, some have no branches."""
-    return not leaves_the_process() and not _graph_is_asked_for()
-
-
-def _graph_is_asked_for() -> bool:
-    """Whether the graph that is being traced is wanted for its own sake.
-
-    Converters, to ONNX for one, take a graph by `get_concrete_function` and write down
-    the operations in it. Nothing but the stack of calls tells that from tracing in
-    order to compute.
-    """
-    if tf.executing_eagerly():
-        return False
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        if frame.f_code.co_name == "get_concrete_function":
-            return True
-        frame = frame.f_back
-    return False
-
-
-def is_compiled() -> bool:
-    """Whether this is traced for XLA."""
-    return not tf.executing_eagerly() and GraphOrParentsInXlaContext(
-        get_default_graph()
-    )
-
-
-def is_compiled_for_cpu() -> bool:
-    """Whether XLA compiles this, and can do so for no other device than CPUs."""
-    if not is_compiled() or leaves_the_process():
-        return False
-    return all(
-        device.device_type == "CPU" for device in tf.config.get_visible_devices()
-    )

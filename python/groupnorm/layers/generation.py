@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 from types import ModuleType
@@ -12,7 +11,6 @@ KERAS_3 = "keras"
 TF_KERAS = "tf_keras"
 
 _OLDEST_KERAS = (3, 3)
-_LAYERS = {KERAS_3: "groupnorm.layers", TF_KERAS: "groupnorm.legacy"}
 
 
 def default() -> str:
@@ -46,14 +44,25 @@ def of(object: Any) -> str:
     """The generation that an object belongs to; the default one if to neither."""
     for base in type(object).__mro__:
         root = base.__module__.partition(".")[0]
-        if root in _LAYERS:
+        if root in (KERAS_3, TF_KERAS):
             return root
     return default()
 
 
 def layers_for(generation: str) -> ModuleType:
-    """The module of this package with the layers for a generation."""
-    return importlib.import_module(_LAYERS[generation])
+    """The module with the layers for a generation. Loading it loads that Keras."""
+    if generation == TF_KERAS:
+        from groupnorm.layers import legacy
+
+        return legacy
+    from groupnorm.layers import keras_3
+
+    return keras_3
+
+
+def default_layers() -> ModuleType:
+    """The module with the layers for the default generation."""
+    return layers_for(default())
 
 
 def is_supported(generation: str, version: str) -> bool:

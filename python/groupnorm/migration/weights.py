@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from groupnorm._migration._report import MigrationError
+from groupnorm.migration.report import MigrationError
 
 
 def transfer(pairs: Iterable[tuple[Any, Any]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from groupnorm._migration._report import Report
+from groupnorm.migration.report import Report
 
 # Of tf_keras's optimizers alone.
 _RETIRED = ("jit_compile", "is_legacy_optimizer", "decay", "momentum_schedule")

@@ -10,8 +10,8 @@ import keras
 import tensorflow as tf
 import tf_keras
 
-from groupnorm._migration import _layers, _operators
-from groupnorm._migration._report import MigrationError, Report
+from groupnorm.migration import layers, operators
+from groupnorm.migration.report import MigrationError, Report
 
 _KerasTensor = tf_keras.__internal__.KerasTensor
 
@@ -75,7 +75,7 @@ class _Converter:
     def _layer(self, old: Any) -> Any:
         if isinstance(old, tf_keras.layers.TimeDistributed):
             return self._time_distributed(old)
-        new_class, config, changes = _layers.modernize(old)
+        new_class, config, changes = layers.modernize(old)
         saved_as = self._class_names.get(old.name, "")
         if saved_as.startswith("Addons>"):
             changes.insert(0, f"class {saved_as} is now groupnorm>{new_class.__name__}")
@@ -88,14 +88,14 @@ class _Converter:
         # What it wraps can be a whole model, and has the weights.
         inner = self.layer(old.layer)
         config = {k: v for k, v in old.get_config().items() if k != "layer"}
-        config, changes = _layers.arguments(old, keras.layers.TimeDistributed, config)
+        config, changes = layers.arguments(old, keras.layers.TimeDistributed, config)
         self._report.add(old.name, changes)
         return keras.layers.TimeDistributed(inner, **config)
 
     def _sequential(self, old: Any) -> Any:
         start = self._input(old.inputs[0])
         stack = [self.layer(layer) for layer in old.layers]
-        return keras.Sequential([start, *stack], name=_layers.legal_name(old.name))
+        return keras.Sequential([start, *stack], name=layers.legal_name(old.name))
 
     def _functional(self, old: Any) -> Any:
         tensors: dict[int, Any] = {}  # by the id of the old tensor
@@ -120,7 +120,7 @@ class _Converter:
         return keras.Model(
             tf.nest.map_structure(new_of, old._nested_inputs),
             tf.nest.map_structure(new_of, old._nested_outputs),
-            name=_layers.legal_name(old.name),
+            name=layers.legal_name(old.name),
         )
 
     def _input(self, tensor: Any) -> Any:
@@ -132,7 +132,7 @@ class _Converter:
                     f"The layer {layer.name!r} (InputLayer) has {argument}=True, which "
                     "migrate cannot prove to work under Keras 3."
                 )
-        name = _layers.legal_name(layer.name)
+        name = layers.legal_name(layer.name)
         renamed = [f"name is now {name!r}"] if name != layer.name else []
         self._report.add(
             layer.name,
@@ -143,7 +143,7 @@ class _Converter:
         )
 
     def _call(self, old: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        if type(old).__name__ in _operators.LAYER_CLASSES:
+        if type(old).__name__ in operators.LAYER_CLASSES:
             return self._operate(old, args, kwargs)
         new = self.layer(old)
         if isinstance(old, tf_keras.layers.RNN | tf_keras.layers.Bidirectional):
@@ -152,10 +152,10 @@ class _Converter:
 
     def _operate(self, old: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         function = old.get_config()["function"]
-        outputs = _named_error(old, lambda: _operators.apply(function, args, kwargs))
+        outputs = _named_error(old, lambda: operators.apply(function, args, kwargs))
         # It keeps its name, for a new one could be that of another layer.
         operation = tf.nest.flatten(outputs)[0]._keras_history.operation
-        operation.name = _layers.legal_name(old.name)
+        operation.name = layers.legal_name(old.name)
         kind = type(operation).__name__
         self._report.add(old.name, [f"tf.{function} is now Keras 3's operation {kind}"])
         return outputs

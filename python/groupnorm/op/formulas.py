@@ -9,7 +9,8 @@ pass finds `shift`, close to the group's mean; `x - shift` is exact in floating 
 when the two are close, and all that follows uses this difference. The mean that is left
 in it is carried beside the shift, because their sum would lose digits again.
 
-Range: the squares of very large and very small numbers are out of it. See `_extremes`.
+Range: deviations are squared in the dtype of the computation. In float32 those between
+1e-15 and 1e15 have squares, and inverses of squares, with all their digits.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from groupnorm import _extremes, _reductions
+from groupnorm.op import reductions
 
 
 class Layout(NamedTuple):
@@ -36,20 +37,16 @@ class Layout(NamedTuple):
 
     def mean_positions(self, x: tf.Tensor) -> tf.Tensor:
         """Mean over the positions, 0 where there are none: shape `(N, C)`."""
-        return _reductions.mean(x, self.position_axes)
+        return reductions.mean(x, self.position_axes)
 
     def mean_groups(self, per_channel: tf.Tensor) -> tf.Tensor:
         """Mean over the channels of a group: from `(N, C)` to `(N, G)`."""
-        return tf.reduce_mean(self._by_group(per_channel), -1)
-
-    def largest(self, x: tf.Tensor) -> tf.Tensor:
-        """Largest absolute value of a group: shape `(N, G)`."""
-        per_channel = _reductions.largest(x, self.position_axes)
-        return tf.reduce_max(self._by_group(per_channel), -1)
+        size = self.channels // self.groups
+        return tf.reduce_mean(tf.reshape(per_channel, [-1, self.groups, size]), -1)
 
     def spread(self, per_group: tf.Tensor) -> tf.Tensor:
         """From `(N, G)` to `(N, C)`."""
-        return _reductions.spread(per_group, self.channels // self.groups)
+        return reductions.spread(per_group, self.channels // self.groups)
 
     def expand(self, per_channel: tf.Tensor) -> tf.Tensor:
         """From `(N, C)` to a shape that broadcasts against the input."""
@@ -59,13 +56,8 @@ class Layout(NamedTuple):
 
     def positions(self, x: tf.Tensor) -> tf.Tensor:
         """Number of positions of a sample, as a scalar of x's dtype."""
-        sizes = [_reductions.size_of(x, axis) for axis in self.position_axes]
+        sizes = [reductions.size_of(x, axis) for axis in self.position_axes]
         return tf.cast(tf.reduce_prod(tf.stack([1, *sizes])), x.dtype)
-
-    def _by_group(self, per_channel: tf.Tensor) -> tf.Tensor:
-        """From `(N, C)` to `(N, G, D)`."""
-        size = self.channels // self.groups
-        return tf.reshape(per_channel, [-1, self.groups, size])
 
 
 class Statistics(NamedTuple):
@@ -132,19 +124,7 @@ def _statistics(
     centered = _where(mask, x - layout.expand(layout.spread(shift)))
     mean = mean_counted(centered)
     variance = mean_counted(tf.square(centered)) - tf.square(mean)
-    total = tf.maximum(variance, 0) + epsilon
-
-    def rescaled(centered: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
-        unit = _extremes.unit(layout.largest(centered), epsilon)
-        # The scale cancels, and so does the gradient through it.
-        scale = tf.stop_gradient(1 / unit)
-        scaled = centered * layout.expand(layout.spread(scale))
-        variance = mean_counted(tf.square(scaled)) - tf.square(mean * scale)
-        total = tf.maximum(variance, 0) + _extremes.scaled(epsilon, scale)
-        return scale * tf.math.rsqrt(total)
-
-    rstd, good = tf.math.rsqrt(total), _extremes.in_range(total)
-    rstd = _extremes.mend(rstd, good, rescaled, centered, mean)
+    rstd = tf.math.rsqrt(tf.maximum(variance, 0) + epsilon)
     return Statistics(shift, mean, rstd)
 
 
@@ -184,19 +164,14 @@ def _backward(
     mean_g = layout.mean_groups(gamma * mean_dy) * share
     mean_gz = layout.mean_groups(gamma * mean_dy_z) * share
 
-    # Where the square of rstd is out of range, one of the two is left for the end.
-    good = _extremes.in_range(tf.square(stats.rstd))
-    first = tf.where(good, stats.rstd, 1)
-    last = tf.where(good, tf.ones_like(stats.rstd), stats.rstd)
-    slope = -first * stats.rstd * mean_gz
-    level = -first * mean_g - stats.mean * slope
+    slope = -tf.square(stats.rstd) * mean_gz
+    level = -stats.rstd * mean_g - stats.mean * slope
     through_statistics = _where(
         mask,
         centered * layout.expand(layout.spread(slope))
         + layout.expand(layout.spread(level)),
     )
-    dx = dy * layout.expand(layout.spread(first) * gamma) + through_statistics
-    dx *= layout.expand(layout.spread(last))
+    dx = dy * layout.expand(layout.spread(stats.rstd) * gamma) + through_statistics
     positions = layout.positions(x)
     dgamma = tf.reduce_sum(mean_dy_z, 0) * positions
     dbeta = tf.reduce_sum(mean_dy, 0) * positions

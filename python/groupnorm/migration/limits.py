@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import tensorflow as tf
 
-from groupnorm._migration._report import MigrationError
+from groupnorm.migration.report import MigrationError
 
 # Below this nothing is too large; Keras uses the same bounds for files of its own.
 _SMALL = 1 << 28

@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
-from groupnorm import _addons
-from groupnorm._layer import GroupNormalizationMixin, InstanceNormalizationMixin
+from groupnorm.layers import addons
+from groupnorm.layers.mixins import GroupNormalizationMixin, InstanceNormalizationMixin
 
 
 class _TensorFlowLayer(keras.layers.Layer):
@@ -76,6 +76,7 @@ class GroupNormalization(GroupNormalizationMixin, _TensorFlowLayer):
         TensorShape([4, 28, 28, 32])
     """
 
+    __module__ = "groupnorm.layers"  # by which users and files know it
     _keras = keras
 
 
@@ -94,7 +95,8 @@ class InstanceNormalization(InstanceNormalizationMixin, _TensorFlowLayer):
         TensorShape([4, 28, 28, 32])
     """
 
+    __module__ = "groupnorm.layers"  # by which users and files know it
     _keras = keras
 
 
-_addons.register(keras, GroupNormalization, InstanceNormalization)
+addons.register(keras, GroupNormalization, InstanceNormalization)

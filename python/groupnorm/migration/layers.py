@@ -13,12 +13,12 @@ from typing import Any
 import keras
 import tf_keras
 
-from groupnorm import layers, legacy
-from groupnorm._migration._report import MigrationError
+from groupnorm.layers import keras_3, legacy
+from groupnorm.migration.report import MigrationError
 
 _OURS = {
-    legacy.GroupNormalization: layers.GroupNormalization,
-    legacy.InstanceNormalization: layers.InstanceNormalization,
+    legacy.GroupNormalization: keras_3.GroupNormalization,
+    legacy.InstanceNormalization: keras_3.InstanceNormalization,
 }
 _RENAMED_CLASSES = {
     "SyncBatchNormalization": "BatchNormalization",
