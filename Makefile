@@ -30,7 +30,7 @@ help:
 	@echo "make site    the web site, in site/"
 	@echo "make peers   add other implementations to compare with"
 	@echo "make check   R CMD check"
-	@echo "make lint    ruff, mypy and lintr"
+	@echo "make lint    ruff, mypy, import-linter and lintr"
 	@echo "make docs    write man/ and NAMESPACE anew"
 	@echo "make clean   remove all that was made"
 
@@ -87,7 +87,7 @@ check: setup
 lint: setup
 	ruff check python tests inst/examples benchmarks tools
 	ruff format --check python tests inst/examples benchmarks tools
-	cd python && mypy
+	cd python && mypy && lint-imports
 	Rscript tools/lint.R
 
 docs: setup

@@ -1,11 +1,12 @@
-"""The commands by which users install the package: run as the documents show them.
+"""Both packages from a checkout: by every way in which one installs them.
 
-They fetch TensorFlow anew, so they are for the full profile.
+The checkout is a clone of the repository, made as Windows makes it: without links.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,164 @@ from pathlib import Path
 import pytest
 from documents import ARTICLES, README, ROOT, all_blocks, blocks
 
-pytestmark = pytest.mark.full
+needs_r = pytest.mark.skipif(shutil.which("R") is None, reason="R is not installed")
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """The files that git has or would take, as they are now."""
+    clone = tmp_path / "clone"
+    command = ["git", "clone", "-q", "-c", "core.symlinks=false", ROOT, clone]
+    subprocess.run(command, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    for path in listed:
+        if not (ROOT / path).exists():
+            (clone / path).unlink(missing_ok=True)  # deleted, and not yet committed
+            continue
+        (clone / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / path, clone / path)
+    return clone
+
+
+@pytest.fixture
+def library(tmp_path):
+    """A library of R packages that is empty."""
+    library = tmp_path / "library"
+    library.mkdir()
+    return library
+
+
+def r(*command, cwd, fails=False):
+    """What R prints."""
+    found = subprocess.run(
+        [shutil.which(command[0]), *command[1:]],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    output = found.stdout + found.stderr
+    assert (found.returncode != 0) == fails, output
+    return output
+
+
+def install(what, library, cwd, **options):
+    return r(
+        *("R", "CMD", "INSTALL", "--no-docs", "--no-test-load"),
+        *(f"--library={library}", str(what)),
+        cwd=cwd,
+        **options,
+    )
+
+
+def build(clone):
+    """The file that R CMD build makes."""
+    r("R", "CMD", "build", "--no-build-vignettes", "--no-manual", ".", cwd=clone)
+    (built,) = clone.glob("groupnorm_*.tar.gz")
+    return built
+
+
+def assert_has_the_python_code(library):
+    """What is installed is what the repository has."""
+    source, copy = ROOT / "python" / "groupnorm", library / "groupnorm/python/groupnorm"
+    kinds = ("*.py", "*.typed", "*.cc", "*.h", "*.inc")
+    files = [path.relative_to(source) for kind in kinds for path in source.rglob(kind)]
+    assert len(files) > 30
+    for file in files:
+        assert (copy / file).read_bytes() == (source / file).read_bytes(), file
+
+
+def leave_an_old_copy(clone):
+    """What an installation of an older version left in the checkout."""
+    old = clone / "inst/python/groupnorm"
+    old.mkdir(parents=True, exist_ok=True)
+    (old / "__init__.py").write_text("raise ImportError('an old copy')")
+    (old / "gone.py").write_text("")
+
+
+@needs_r
+def test_r_from_the_checkout(clone, library):
+    leave_an_old_copy(clone)
+    install(".", library, cwd=clone)
+    assert_has_the_python_code(library)
+    assert not (library / "groupnorm/python/groupnorm/gone.py").exists()
+
+
+@needs_r
+def test_r_from_what_it_built(clone, library):
+    leave_an_old_copy(clone)
+    install(build(clone), library, cwd=library)
+    assert_has_the_python_code(library)
+    assert not (library / "groupnorm/python/groupnorm/gone.py").exists()
+
+
+@needs_r
+def test_r_from_what_pkgbuild_built(clone, library):
+    """As `remotes` and `devtools` build it."""
+    code = "quit(status = if (requireNamespace('pkgbuild', quietly = TRUE)) 0 else 9)"
+    if subprocess.run(["Rscript", "-e", code], check=False).returncode == 9:
+        pytest.skip("the R package pkgbuild is not installed")
+    leave_an_old_copy(clone)
+    r("Rscript", "-e", "pkgbuild::build('.', '..', vignettes = FALSE)", cwd=clone)
+    (built,) = clone.parent.glob("groupnorm_*.tar.gz")
+    install(built, library, cwd=library)
+    assert_has_the_python_code(library)
+
+
+@needs_r
+def test_r_by_the_bootstrap_that_pkgbuild_runs(clone, library):
+    """Newer versions of it do, in the checkout, because DESCRIPTION asks for it."""
+    assert "\nConfig/build/bootstrap: TRUE\n" in (clone / "DESCRIPTION").read_text()
+    (clone / "cleanup").unlink()  # it is not this that does it
+    leave_an_old_copy(clone)
+    r("Rscript", "bootstrap.R", cwd=clone)
+    install(build(clone), library, cwd=library)
+    assert_has_the_python_code(library)
+
+
+@needs_r
+def test_r_refuses_what_has_no_python_code(clone, library):
+    (clone / "cleanup").unlink()
+    built = build(clone)
+    output = install(built, library, cwd=library, fails=True)
+    assert "was built without its Python code" in output
+    assert not (library / "groupnorm").exists()
+
+
+@needs_r
+def test_on_windows_the_same_is_done(clone):
+    """By `configure.win` and `cleanup.win`, which R runs there."""
+    home = r("R", "RHOME", cwd=clone).strip()
+    for script in ("configure.win", "cleanup.win"):
+        shutil.rmtree(clone / "inst/python", ignore_errors=True)
+        environment = {**os.environ, "R_HOME": home}
+        subprocess.run(["sh", f"./{script}"], cwd=clone, env=environment, check=True)
+        assert (clone / "inst/python/groupnorm/__init__.py").exists()
+
+
+def test_python_from_the_checkout(clone, tmp_path):
+    target = tmp_path / "target"
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target"]
+    subprocess.run([*command, target, "./python"], cwd=clone, check=True)
+    code = "import groupnorm; print(groupnorm.__file__, groupnorm.GroupNormalization())"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(target)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.startswith(f"{target}{os.sep}groupnorm"), found.stdout
+
+
+# By the very commands that the documents show. They fetch TensorFlow anew.
 
 _R_CODE = """
 {install}
@@ -25,10 +183,8 @@ stopifnot(model$count_params() == 32 * 9 + 2 * 32 + 33 * 10)
 
 
 @pytest.fixture
-def run(tmp_path):
-    """Runs a command in a clone, without what the tests themselves have installed."""
-    clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
+def run(clone, tmp_path):
+    """Run a command in a clone, without what the tests themselves have installed."""
     ours = ("R_LIBS", "RETICULATE_PYTHON", "PYTHONPATH", "VIRTUAL_ENV")
     env = {name: value for name, value in os.environ.items() if name not in ours}
     # The one Python to be found is that which the tests' own environment was made from;
@@ -46,6 +202,7 @@ def run(tmp_path):
     return run
 
 
+@pytest.mark.full
 def test_python_by_pip(run, tmp_path):
     command = next(c for c in blocks(README, "sh") if "pip install" in c)
     environment = tmp_path / "env"
@@ -55,10 +212,10 @@ def test_python_by_pip(run, tmp_path):
     run([environment / "bin/python", "-c", code])
 
 
-def test_r_by_its_own_command_and_function(run, tmp_path):
+@pytest.mark.full
+def test_r_by_its_own_command_and_function(run, library, tmp_path):
     command = next(c for c in blocks(README, "sh") if "R CMD INSTALL" in c)
-    (tmp_path / "library").mkdir()
-    own = {"R_LIBS": str(tmp_path / "library"), "WORKON_HOME": str(tmp_path / "envs")}
+    own = {"R_LIBS": str(library), "WORKON_HOME": str(tmp_path / "envs")}
     run(["sh", "-c", command], **own)
     chunks = all_blocks(ARTICLES / "get-started.Rmd", "r")
     (install,) = [
