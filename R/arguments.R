@@ -14,9 +14,6 @@ python_arguments <- function(arguments) {
 }
 
 python_argument <- function(value, name) {
-  if (name %in% c("input_shape", "batch_input_shape")) {
-    return(python_shape(value, name))
-  }
   if (is.null(value)) {
     return(NULL)
   }
@@ -26,16 +23,20 @@ python_argument <- function(value, name) {
   if (is.function(value)) {
     return(python_function(value, name))
   }
+  if (name %in% shape_arguments && is_shape(value)) {
+    return(python_shape(unclass(value)))
+  }
   if (is_plain_list(value)) {
     return(python_list(value, name))
   }
   if (is_plain_vector(value)) {
     return(python_vector(value))
   }
-  stop(sprintf(
+  message <- sprintf(
     "argument `%s` cannot be an R object of class %s",
     name, paste(class(value), collapse = "/")
-  ), call. = FALSE)
+  )
+  stop(errorCondition(message, class = "groupnorm_no_counterpart"))
 }
 
 python_vector <- function(value) {
@@ -56,24 +57,16 @@ python_list <- function(value, name) {
   lapply(value, python_argument, name)
 }
 
+shape_arguments <- c("input_shape", "batch_input_shape")
+
 # A shape is a tuple of integers, with None where the size is unknown.
-python_shape <- function(value, name) {
-  if (is.null(value) || is_python_object(value)) {
-    return(value)
-  }
-  sizes <- unname(unclass(as.list(value)))
-  unknown <- vapply(sizes, function(size) is.null(size) || all(is.na(size)), NA)
-  if (!all(vapply(sizes[!unknown], is_count, NA))) {
-    stop(sprintf(
-      paste(
-        "argument `%s` must be whole numbers that are not negative, with NA or NULL",
-        "for an unknown size; received %s"
-      ),
-      name, paste(deparse(value), collapse = " ")
-    ), call. = FALSE)
-  }
-  sizes[!unknown] <- lapply(sizes[!unknown], as.integer)
-  sizes[unknown] <- list(NULL)
+python_shape <- function(sizes) {
+  sizes <- lapply(unname(as.list(sizes)), function(size) {
+    if (is_missing(size)) {
+      return(NULL)
+    }
+    if (is_plain_vector(size)) python_vector(size) else python_argument(size, "")
+  })
   reticulate::tuple(sizes)
 }
 
@@ -104,20 +97,18 @@ python_function <- function(f, name) {
   }
 }
 
-# What a layer can be put on; Python tells its own kinds of object apart.
+# What a layer is put on. An array stays as it is: it is data. Python tells its own kinds
+# of object apart, and has the words for what is none of them.
 python_object <- function(object) {
-  if (is_python_object(object)) {
-    return(alive(object, "object"))
-  }
-  if (is.null(object) || is_array_of_numbers(object)) {
+  if (is_array_of_numbers(object)) {
     return(object)
   }
-  stop(
-    "`object` must be missing or NULL, a Sequential model, a tensor or array of rank ",
-    "2 or more, a functional model with one output, or a layer that was called ",
-    "exactly once; received an R object of class ",
-    paste(class(object), collapse = "/"),
-    call. = FALSE
+  tryCatch(
+    python_argument(object, "object"),
+    groupnorm_no_counterpart = function(e) {
+      received <- paste("an R object of class", paste(class(object), collapse = "/"))
+      stop(reticulate::py_str(groupnorm_python("compose")$unusable(received)))
+    }
   )
 }
 
@@ -151,8 +142,14 @@ is_array_of_numbers <- function(x) {
   is.array(x) && !is.object(x) && (is.numeric(x) || is.logical(x))
 }
 
-is_count <- function(x) {
-  length(x) == 1 && is_whole(x) && x >= 0
+# keras3 gives its shapes a class.
+is_shape <- function(x) {
+  inherits(x, "keras_shape") || is_plain_list(x) ||
+    is_plain_vector(x) && !is.character(x) && is.null(dim(x))
+}
+
+is_missing <- function(x) {
+  is.null(x) || is.atomic(x) && length(x) == 1 && is.na(x)
 }
 
 is_whole <- function(x) {

@@ -104,23 +104,21 @@ def _tensor_of(keras: Any, object: Any) -> Any:
     if isinstance(object, keras.Model):
         outputs = getattr(object, "outputs", None) or []
         if len(outputs) != 1:
-            raise _unusable(f"a model with {len(outputs)} known outputs")
+            raise unusable(f"a model with {len(outputs)} known outputs")
         return outputs[0]
     if isinstance(object, keras.layers.Layer):
         calls = len(object._inbound_nodes)  # no public name says how many there are
         if calls != 1:
-            raise _unusable(
-                f"the layer {object.name!r}, which was called {calls} times"
-            )
+            raise unusable(f"the layer {object.name!r}, which was called {calls} times")
         return _single(object.output, object)
     if isinstance(object, np.ndarray) or _is_tensor(object):
         return object
-    raise _unusable(f"{shown(object)} (of type {type(object).__name__})")
+    raise unusable(f"{shown(object)} (of type {type(object).__name__})")
 
 
 def _single(output: Any, layer: Any) -> Any:
     if isinstance(output, list | tuple | dict):
-        raise _unusable(f"the layer {layer.name!r}, which has {len(output)} outputs")
+        raise unusable(f"the layer {layer.name!r}, which has {len(output)} outputs")
     return output
 
 
@@ -131,7 +129,8 @@ def _is_tensor(object: Any) -> bool:
     return tf.is_tensor(object) or type(object).__name__ == "KerasTensor"
 
 
-def _unusable(received: str) -> ValueError:
+def unusable(received: str) -> ValueError:
+    """The error for an object of another kind."""
     return ValueError(
         f"Received an invalid value for argument `object`. {_ACCEPTED} "
         f"Received: {received}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from groupnorm.op.arguments import is_flag, shown
+from groupnorm.op.arguments import is_count, is_flag, shown
 
 # That a configuration may name; all else in one must be registered.
 _MODULES = {"keras", "tf_keras", "tensorflow", "builtins"}
@@ -19,6 +19,27 @@ def check_flag(name: str, value: Any) -> bool:
             f"False. Received: {name}={shown(value)}"
         )
     return bool(value)
+
+
+def check_shape(name: str, value: Any) -> tuple[int | None, ...] | None:
+    """Sizes, `None` where one is unknown; or no shape."""
+    if value is None:
+        return None
+    sizes = () if isinstance(value, str | Mapping) else _items(value)
+    if not sizes or not all(size is None or is_count(size) for size in sizes):
+        raise ValueError(
+            f"Received an invalid value for argument `{name}`, expected a tuple of "
+            "whole numbers that are not negative, None where a size is unknown. "
+            f"Received: {name}={shown(value)}"
+        )
+    return tuple(None if size is None else int(size) for size in sizes)
+
+
+def _items(value: Any) -> tuple:
+    try:
+        return tuple(value)
+    except TypeError:
+        return ()
 
 
 def cannot_interpret(argument: str, kind: str, value: Any) -> ValueError:

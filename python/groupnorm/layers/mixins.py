@@ -26,6 +26,10 @@ else:
     _Base = object  # the concrete class brings its generation's Layer
 
 
+# Arguments of every Keras layer that are shapes; each generation has one of its own.
+_SHAPES = {"input_shape", "batch_input_shape"}
+
+
 class GroupNormalizationMixin(_Base):
     """Arguments, weights, call and configuration of the layer."""
 
@@ -60,6 +64,8 @@ class GroupNormalizationMixin(_Base):
         kwargs["autocast"] = False
         for name, value in kwargs.items():
             self._check_names(name, value)
+        for name in _SHAPES.intersection(kwargs):
+            kwargs[name] = arguments.check_shape(name, kwargs[name])
         with warnings.catch_warnings():
             # `input_shape` is an argument of this layer; Keras 3 would rather not.
             warnings.filterwarnings("ignore", "Do not pass an `input_shape`")
@@ -164,7 +170,7 @@ class GroupNormalizationMixin(_Base):
 
 
 class InstanceNormalizationMixin(GroupNormalizationMixin):
-    """Group normalization with one group per channel: no argument `groups`."""
+    """Group normalization with one group per channel: `groups` is ignored."""
 
     def __init__(
         self,
@@ -181,10 +187,11 @@ class InstanceNormalizationMixin(GroupNormalizationMixin):
         use_mask: bool = False,
         **kwargs: Any,
     ) -> None:
-        if "groups" in kwargs:
-            raise ValueError(
-                "InstanceNormalization has no argument `groups`: it has one group per "
-                f"channel. Received: groups={kwargs['groups']!r}"
+        if "groups" in kwargs:  # Addons had it, and scripts and files give it
+            del kwargs["groups"]
+            warnings.warn(
+                "`groups` is ignored: instance normalization has one group per channel",
+                stacklevel=2,
             )
         super().__init__(
             groups=-1,

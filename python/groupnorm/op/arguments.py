@@ -131,6 +131,11 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not is_flag(value)
 
 
+def is_count(value: Any) -> bool:
+    """Whether it is a whole number that is not negative."""
+    return _is_integer(value) and value >= 0
+
+
 def is_flag(value: Any) -> bool:
     """Whether it is True or False, and nothing that merely counts as one of them."""
     return isinstance(value, bool | np.bool_)
