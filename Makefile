@@ -37,20 +37,23 @@ help:
 demo: setup
 	Rscript inst/examples/digits.R demo
 
-# Two at a time, which two cores can do; each prints when it is done. CI adds `with=check`:
-# the tests of R are done long before those of Python.
+# Two at a time, which two cores can do; each prints when it is done, and at the end are
+# the counts of all suites. CI adds what else a change must pass: `with="check lint"`.
 test: setup
+	@rm -rf .test
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target \
 	  test-python test-tf-keras test-r $(with)
+	@cat .test/*.counts
 
 test-r: setup
-	Rscript tools/test.R
+	tools/suite R Rscript tools/test.R
 
 test-python: setup
-	python-shared -m pytest -q -rs tests/python $(addprefix --ignore=,$(tf_keras_tests))
+	tools/suite Python python-shared -m pytest -q -rs tests/python \
+	  $(addprefix --ignore=,$(tf_keras_tests))
 
 test-tf-keras: .venv-newest/.done .venv/.kernel
-	.venv-newest/bin/python -m pytest -q -rs $(tf_keras_tests)
+	tools/suite tf_keras .venv-newest/bin/python -m pytest -q -rs $(tf_keras_tests)
 
 # The R tests read GROUPNORM_TEST_FULL. An empty `-m` selects what takes long, too.
 test-full: export GROUPNORM_TEST_FULL := true
@@ -129,4 +132,4 @@ system:
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-newest .venv-oldest .rlib .check demo site
+	rm -rf .venv .venv-newest .venv-oldest .rlib .check .test demo site inst/python

@@ -31,7 +31,7 @@ _TOP = 1.3  # what is slower is cut off; its number is above the bar
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Draws speed, accuracy and the training step side by side."""
+    """Draw speed, accuracy and the training step side by side."""
     plt.rcParams |= {"font.size": 9, "axes.spines.top": False}
     plt.rcParams |= {"axes.spines.right": False, "axes.titlelocation": "left"}
     figure = plt.figure(figsize=(12, 7.2), layout="constrained")

@@ -28,7 +28,7 @@ Run = Callable[..., Any]
 
 
 def fix_threads() -> None:
-    """Gives both frameworks the same number of threads; before anything is computed."""
+    """Give both frameworks the same number of threads; before anything is computed."""
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
     torch.set_num_threads(THREADS)
     tf.get_logger().setLevel("ERROR")  # every case is traced anew, and it warns of that
@@ -258,7 +258,7 @@ BASELINE = "keras, graph"
 
 
 def require_native() -> None:
-    """Stops if the native kernel is not there: its numbers would be another's."""
+    """Stop if the native kernel is not there: its numbers would be another's."""
     with native_kernel(True):
         name, reason = groupnorm.implementation()
     if name != "native":

@@ -29,7 +29,7 @@ _ATTACH = 0.1
 
 
 def write(results: dict[str, Any], page: Path) -> None:
-    """Writes the tables below the marker of the page."""
+    """Write the tables below the marker of the page."""
     above = page.read_text().split(MARKER)[0] if page.exists() else ""
     page.write_text("\n\n".join([above + MARKER, *_sections(results)]) + "\n")
 

@@ -1,4 +1,4 @@
-"""Measures everything that the targets speak of: `python benchmarks/run.py`."""
+"""Measure everything that the targets speak of: `python benchmarks/run.py`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Runs the parts one after the other, and writes results, figure and report."""
+    """Run the parts one after the other, and writes results, figure and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="see whether it works")
     parser.add_argument("--out", type=Path, help="folder for results.json and the rest")

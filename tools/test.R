@@ -3,8 +3,5 @@
 testthat::test_dir(
   "tests/testthat",
   package = "groupnorm", load_package = "installed",
-  reporter = testthat::MultiReporter$new(list(
-    testthat::SummaryReporter$new(),
-    testthat::CheckReporter$new() # ends with the counts
-  ))
+  reporter = "check" # ends with the counts
 )

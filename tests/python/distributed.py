@@ -1,4 +1,4 @@
-"""Trains small models on one and on several devices: a program of test_distribution.py.
+"""Train small models on one and on several devices: a program of test_distribution.py.
 
     python distributed.py devices|worker FILE
 

@@ -1,4 +1,4 @@
-"""Runs what a model was exported to, in the engines that it was exported for."""
+"""Run what a model was exported to, in the engines that it was exported for."""
 
 from __future__ import annotations
 

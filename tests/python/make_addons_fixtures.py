@@ -1,4 +1,4 @@
-"""Writes the fixtures that TensorFlow Addons itself must write.
+"""Write the fixtures that TensorFlow Addons itself must write.
 
 Run under TensorFlow Addons 0.23 (TensorFlow 2.15, Python 3.11):
 

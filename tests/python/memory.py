@@ -31,7 +31,7 @@ def available() -> int:
 
 @contextmanager
 def peak() -> Iterator[list[int]]:
-    """Puts into a list how many more bytes than before were in use at most."""
+    """Put into a list how many more bytes than before were in use at most."""
     need_proc()
     growth: list[int] = []
     before = resident()

@@ -26,15 +26,25 @@ _ROUNDING = 1e-6
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """What the processes found: that of two devices, and the two workers'."""
-    folder = tmp_path_factory.mktemp("distributed")
+def devices(tmp_path_factory):
+    """What a process with two devices found."""
+    return _found(tmp_path_factory.mktemp("devices"), {"devices": {}})["devices"]
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory):
+    """What two processes found that train together."""
     addresses = [f"127.0.0.1:{port}" for port in _free_ports(2)]
-    tasks = {"devices": {}}
+    environments = {}
     for index in range(len(addresses)):
         task = {"type": "worker", "index": index}
         config = {"cluster": {"worker": addresses}, "task": task}
-        tasks[f"worker {index}"] = {"TF_CONFIG": json.dumps(config)}
+        environments[f"worker {index}"] = {"TF_CONFIG": json.dumps(config)}
+    return list(_found(tmp_path_factory.mktemp("workers"), environments).values())
+
+
+def _found(folder, environments):
+    """What processes wrote that ran at the same time, by the name of each."""
     running = {
         name: subprocess.Popen(
             [sys.executable, _PROGRAM, name.split()[0], folder / f"{name}.npz"],
@@ -42,7 +52,7 @@ def results(tmp_path_factory):
             stdout=subprocess.DEVNULL,
             stderr=(folder / f"{name}.log").open("w"),
         )
-        for name, environment in tasks.items()
+        for name, environment in environments.items()
     }
     try:
         for name, process in running.items():
@@ -52,7 +62,7 @@ def results(tmp_path_factory):
         for process in running.values():
             process.kill()
             process.wait()
-    return {name: dict(np.load(folder / f"{name}.npz")) for name in tasks}
+    return {name: dict(np.load(folder / f"{name}.npz")) for name in environments}
 
 
 def _free_ports(count):
@@ -93,8 +103,7 @@ def _skip_where_keras_differs_by_itself(devices, how):
 
 
 @pytest.mark.parametrize("how", ["loop", "fit", "fit legacy"])
-def test_two_devices_reach_the_weights_of_one(results, how, record_property):
-    devices = results["devices"]
+def test_two_devices_reach_the_weights_of_one(devices, how, record_property):
     _skip_where_keras_differs_by_itself(devices, how)
     difference = _difference(
         _weights(devices, f"many/{how}"), _weights(devices, f"one/{how}")
@@ -103,26 +112,27 @@ def test_two_devices_reach_the_weights_of_one(results, how, record_property):
     assert difference < _ROUNDING
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", ["loop", "fit legacy"])
-def test_two_processes_reach_the_weights_of_one_device(results, how, record_property):
-    _skip_where_keras_differs_by_itself(results["devices"], how)
-    first, second = (_weights(results[f"worker {i}"], f"many/{how}") for i in (0, 1))
+def test_two_processes_reach_the_weights_of_one_device(
+    devices, workers, how, record_property
+):
+    _skip_where_keras_differs_by_itself(devices, how)
+    first, second = (_weights(worker, f"many/{how}") for worker in workers)
     for one, other in zip(first, second, strict=True):
         assert np.array_equal(one, other)
-    difference = _difference(first, _weights(results["devices"], f"one/{how}"))
+    difference = _difference(first, _weights(devices, f"one/{how}"))
     record_property("difference", difference)
     assert difference < _ROUNDING
 
 
-def test_batch_normalization_reaches_other_weights(results):
+def test_batch_normalization_reaches_other_weights(devices):
     """What is compared above does depend on how the batch is divided."""
-    devices = results["devices"]
     one, many = (_weights(devices, f"{where}/fit batch") for where in ("one", "many"))
     assert _difference(many, one) > 0.01
 
 
-def test_a_replica_needs_no_statistics_of_the_others(results):
-    devices = results["devices"]
+def test_a_replica_needs_no_statistics_of_the_others(devices):
     whole, parts = (
         {
             name: devices[f"{where}/{name}"]
@@ -137,9 +147,8 @@ def test_a_replica_needs_no_statistics_of_the_others(results):
     assert oracle.relative_error(parts["synchronized"], whole["synchronized"]) < 1e-6
 
 
-def test_keras_distribution_trains_as_without(results):
+def test_keras_distribution_trains_as_without(devices):
     """With TensorFlow, Keras accepts its own `DataParallel` and divides nothing."""
-    devices = results["devices"]
     if "no keras.distribution" in devices:
         pytest.skip(
             f"Keras {keras.__version__} has no DataParallel for TensorFlow: "

@@ -152,7 +152,7 @@ def test_what_is_only_shown_is_python(document):
         compile(code, document.name, "exec")
 
 
-@pytest.mark.parametrize("module", ["layers", "legacy", "op"])
+@pytest.mark.parametrize("module", ["layers", "legacy", "op.function"])
 def test_docstrings(module):
     if module == "legacy":
         pytest.importorskip("tf_keras", reason="tf_keras is not installed")

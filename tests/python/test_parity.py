@@ -30,7 +30,7 @@ NAMES = {
 
 
 class R:
-    """Evaluates R code; Python objects are handed over by name and come back."""
+    """Evaluate R code; Python objects are handed over by name and come back."""
 
     def __init__(self):
         robjects.r("library(groupnorm)")

@@ -107,7 +107,7 @@ test_that("without an object TF_USE_LEGACY_KERAS decides", {
     )
     keras <- if (legacy == "1") "tf_keras" else "keras"
     module <- if (legacy == "1") "legacy" else "layers"
-    expect_match(output, paste("layers for", keras, "on tensorflow"), all = FALSE)
+    expect_match(output, paste0("layers: +for ", keras, " on tensorflow"), all = FALSE)
     expect_match(output, paste0("^groupnorm\\.", module, "\\."), all = FALSE)
     expect_match(output, paste0("^", keras, "\\.src.*Sequential"), all = FALSE)
   }

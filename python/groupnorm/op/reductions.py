@@ -52,7 +52,7 @@ def size_of(x: tf.Tensor, axis: int) -> int | tf.Tensor:
 
 
 def _mean_by_slices(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
-    """Adds slices along the longest axis, which is elementwise, before it sums."""
+    """Add slices along the longest axis, which is elementwise, before the sum."""
     axis = _longest(x, axes)
     length = x.shape[axis]
     if not length:
