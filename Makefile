@@ -11,6 +11,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 r_sources := DESCRIPTION NAMESPACE bootstrap.R configure .Rbuildignore \
   $(shell find R man inst python/groupnorm -type f -not -path '*/__pycache__/*' \
     -not -path 'inst/python/*' -not -name '*.so')
+kernel_sources := $(shell find python/groupnorm/op/native -name '*.cc' -o -name '*.h' \
+  -o -name '*.inc' -o -name '*.sh')
 
 # Tests of what needs tf_keras: run once, in an environment of its own.
 tf_keras_tests := $(addprefix tests/python/test_,addons.py legacy.py migrate.py)
@@ -52,7 +54,7 @@ test-python: setup
 	tools/suite Python python-shared -m pytest -q -rs tests/python \
 	  $(addprefix --ignore=,$(tf_keras_tests))
 
-test-tf-keras: .venv-newest/.done .venv/.kernel
+test-tf-keras: .venv-newest/.done
 	tools/suite tf_keras .venv-newest/bin/python -m pytest -q -rs $(tf_keras_tests)
 
 # The R tests read GROUPNORM_TEST_FULL. An empty `-m` selects what takes long, too.
@@ -62,7 +64,7 @@ test-full: peers test-r
 	  --hypothesis-show-statistics tests/python
 
 # All tests of Python, with the newest and with the oldest versions of everything.
-test-versions: .venv-newest/.done .venv-oldest/.done .venv/.kernel
+test-versions: .venv-newest/.done .venv-oldest/.done
 	.venv-newest/bin/python -m pytest -q -rs tests/python
 	.venv-oldest/bin/python -m pytest -q -rs tests/python
 
@@ -90,7 +92,7 @@ check: setup
 lint: setup
 	ruff check python tests inst/examples benchmarks tools
 	ruff format --check python tests inst/examples benchmarks tools
-	cd python && mypy && lint-imports
+	cd python && mypy && lint-imports --no-cache
 	Rscript tools/lint.R
 
 docs: setup
@@ -100,7 +102,7 @@ docs-current: docs
 	@test -z "$$(git status --porcelain man NAMESPACE)" || { git status --short man \
 	  NAMESPACE; echo "The pages above are not current: run make docs, and commit."; exit 1; }
 
-setup: .venv/.done .venv/.kernel .rlib/.done
+setup: .venv/.package .rlib/.done
 
 peers: setup
 	python -m pip install --quiet -r tools/requirements-peers.txt
@@ -108,25 +110,25 @@ peers: setup
 system:
 	@tools/system-packages
 
-.venv/.done: tools/requirements.txt tools/python-shared.c python/pyproject.toml | system
+.venv/.done: tools/requirements.txt tools/python-shared.c | system
 	$(PYTHON) -m venv .venv
-	python -m pip install --quiet -r tools/requirements.txt -e python
+	python -m pip install --quiet -r tools/requirements.txt
 	$(CC) tools/python-shared.c $$($(PYTHON)-config --cflags --ldflags --embed) \
 	  -o .venv/bin/python-shared
 	@touch $@
 
-.venv-%/.done: tools/requirements-%.txt python/pyproject.toml | system
+# The package itself, with its kernel in the source folder.
+.venv/.package: python/pyproject.toml python/setup.py $(kernel_sources) .venv/.done
+	python -m pip install --quiet --no-deps -e python
+	@touch $@
+
+# Which these environments use, too.
+.venv-%/.done: tools/requirements-%.txt .venv/.package
 	$(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/python -m pip install --quiet -r $< -e python
+	GROUPNORM_KERNEL=0 .venv-$*/bin/python -m pip install --quiet -r $< -e python
 	@touch $@
 
-# Without a compiler everything works all the same, and tests of the kernel are skipped.
-.venv/.kernel: $(addprefix python/groupnorm/op/native/,build.py groupnorm_ops.cc kernel.h \
-  loops.h loops.inc pool.h) | .venv/.done
-	python -m groupnorm.op.native.build || true
-	@touch $@
-
-.rlib/.done: $(r_sources) .venv/.kernel | system
+.rlib/.done: $(r_sources) | system
 	@mkdir -p .rlib
 	R CMD INSTALL --library=.rlib . > .rlib/install.log 2>&1 || { cat .rlib/install.log; exit 1; }
 	@touch $@

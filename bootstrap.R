@@ -5,7 +5,7 @@
 
 from <- file.path("python", "groupnorm")
 to <- file.path("inst", "python", "groupnorm")
-files <- list.files(from, "\\.(py|typed|cc|h|inc)$", recursive = TRUE)
+files <- list.files(from, "\\.(py|typed|cc|h|inc|sh)$", recursive = TRUE)
 unlink(dirname(to), recursive = TRUE)
 for (folder in unique(dirname(file.path(to, files)))) {
   dir.create(folder, recursive = TRUE)

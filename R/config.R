@@ -4,6 +4,14 @@
 #' need, and says what is missing. It never fails. `python -m groupnorm config` says the
 #' same in a shell.
 #'
+#' On a CPU a native kernel computes, which is compiled when the package is installed, if
+#' there is a C++ compiler. Where there is none, or on a GPU, plain TensorFlow computes:
+#' slower on a CPU, with the same results up to rounding. Setting the environment variable
+#' `GROUPNORM_NATIVE=0` switches the kernel off. It follows TensorFlow's own number of
+#' threads (`tf.config.threading.set_intra_op_parallelism_threads()`,
+#' `TF_NUM_INTRAOP_THREADS`), and in a container takes no more than its share of
+#' processors.
+#'
 #' @returns A list of class `groupnorm_config`, with a print method:
 #'   \describe{
 #'     \item{usable}{`TRUE` if layers can be made.}
@@ -16,11 +24,11 @@
 #'       (Keras 3) or `"tf_keras"`; or `NULL`.}
 #'     \item{backend}{The backend of that Keras, or `NULL`.}
 #'     \item{implementation}{A list that says what computes on this machine: `name`,
-#'       `"native"` (see [build_kernel()]) or `"tensorflow"`, and `reason`; or `NULL`.}
+#'       `"native"` (a kernel for CPUs) or `"tensorflow"`, and `reason`; or `NULL`.}
 #'     \item{location}{Folder that the Python package groupnorm was loaded from, or
 #'       `NULL`.}
 #'   }
-#' @seealso [install_groupnorm()], [build_kernel()]
+#' @seealso [install_groupnorm()]
 #' @examples
 #' \donttest{
 #' groupnorm_config()

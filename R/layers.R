@@ -91,7 +91,7 @@
 #'
 #'   Ulyanov, D., Vedaldi, A. and Lempitsky, V. (2016). Instance Normalization: The
 #'   Missing Ingredient for Fast Stylization. <https://arxiv.org/abs/1607.08022>
-#' @seealso [groupnorm_config()], [install_groupnorm()], [build_kernel()]
+#' @seealso [groupnorm_config()], [install_groupnorm()]
 #' @examplesIf groupnorm_config()$usable
 #' # With nothing but reticulate. A tensor in, a tensor out: 2 samples of 4 positions
 #' # and 6 channels

@@ -4,7 +4,7 @@
 `tf.keras` is: Keras 3, or tf_keras where `TF_USE_LEGACY_KERAS` is set or Keras 3 is not
 installed. `groupnorm.layers` and `groupnorm.legacy` have those of either by name.
 `group_normalization` is the function behind them. `migrate` brings over models that
-were saved with TensorFlow Addons. `build_kernel` makes a CPU faster.
+were saved with TensorFlow Addons. `implementation` says what computes on this machine.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from groupnorm._version import __version__
 if TYPE_CHECKING:
     from groupnorm.layers import GroupNormalization, InstanceNormalization
     from groupnorm.migration import migrate
-    from groupnorm.op.choice import build_kernel, implementation
+    from groupnorm.op.choice import implementation
     from groupnorm.op.function import group_normalization
 
 __all__ = [
     "GroupNormalization",
     "InstanceNormalization",
     "__version__",
-    "build_kernel",
     "group_normalization",
     "implementation",
     "migrate",
@@ -34,7 +33,6 @@ __all__ = [
 # Where it is. Nothing is loaded before it is used: neither Keras nor TensorFlow need be
 # there for this package to say that they are not.
 _HOME = {
-    "build_kernel": "groupnorm.op.choice",
     "group_normalization": "groupnorm.op.function",
     "implementation": "groupnorm.op.choice",
     "migrate": "groupnorm.migration",

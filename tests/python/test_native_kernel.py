@@ -1,13 +1,11 @@
-"""The native kernel: its own C++ tests under the sanitizers, its operations
-against the definition in float64, and how its library is built and found."""
+"""The native kernel: its C++ tests, under sanitizers and on other processors, and its
+operations against the definition in float64."""
 
 from __future__ import annotations
 
-import os
 import pathlib
 import shutil
 import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -16,17 +14,9 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from groupnorm.op import native  # noqa: E402
-from groupnorm.op.native import build, library  # noqa: E402
 
 _TESTS = pathlib.Path(__file__).resolve().parents[1]
 _NATIVE = pathlib.Path(native.__file__).resolve().parent
-
-
-def _need_compiler() -> list[str]:
-    try:
-        return build._compiler()
-    except RuntimeError as error:
-        pytest.skip(str(error))
 
 
 def _succeeds(command: list) -> bool:
@@ -35,39 +25,49 @@ def _succeeds(command: list) -> bool:
 
 @pytest.fixture(scope="module")
 def ops():
-    """The operations, built if they are not there yet."""
-    if build.find() is None:
-        _need_compiler()
-        build.build()
-    ops = native.load(retry=True)
-    assert ops is not None, native.status()
-    return ops
+    """The operations; without a compiler there are none."""
+    library = native.load()
+    if library.ops is None:
+        pytest.skip(library.status)
+    return library.ops
 
 
 # ---------------------------------------------------------------- C++ program
 
 
+# Compiler, options, the program's arguments, and what runs it if this processor cannot.
+_PLAIN = ("c++", "", [], [])
+_OTHERS = [
+    ("c++", "-fsanitize=address,undefined -fno-sanitize-recover=undefined", [], []),
+    ("c++", "-fsanitize=thread", ["threads"], []),
+    ("c++", "-DGROUPNORM_BASELINE", [], []),
+    ("clang++", "", [], []),
+    ("aarch64-linux-gnu-g++", "-static", [], ["qemu-aarch64-static"]),
+]
+
+
 @pytest.mark.parametrize(
-    ("flags", "arguments"),
-    [
-        ("-fsanitize=address,undefined -fno-sanitize-recover=undefined", []),
-        ("-fsanitize=thread", ["threads"]),
-        ("-DGROUPNORM_BASELINE", []),
-    ],
+    ("compiler", "options", "arguments", "runner"),
+    [_PLAIN, *(pytest.param(*other, marks=pytest.mark.full) for other in _OTHERS)],
 )
-def test_cpp(flags: str, arguments: list[str], tmp_path: pathlib.Path) -> None:
+def test_cpp(compiler, options, arguments, runner, tmp_path) -> None:
     """The numerics against long double, on any layout, type, thread count."""
-    compiler = [*_need_compiler(), "-std=c++17", "-O1", "-g", "-pthread"]
-    compiler += ["-Wno-psabi", *flags.split()]
-    probe = tmp_path / "probe.cc"
+    for program in (compiler, *runner):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed: make test-full does that")
+    command = [compiler, "-std=c++17", "-O1", "-g", "-pthread", "-Wno-psabi"]
+    command += options.split()
+    probe, program = tmp_path / "probe.cc", tmp_path / "program"
     probe.write_text("int main() {}")
-    program = tmp_path / "program"
-    if not all(_succeeds(c) for c in ([*compiler, probe, "-o", program], [program])):
-        pytest.skip(f"the compiler cannot do {flags}")
+    if not all(
+        _succeeds(c) for c in ([*command, probe, "-o", program], [*runner, program])
+    ):
+        pytest.skip(f"the compiler cannot do {options}")
     source = _TESTS / "native" / "test_kernel.cc"
-    subprocess.run([*compiler, f"-I{_NATIVE}", source, "-o", program], check=True)
-    command = [program, *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    subprocess.run([*command, f"-I{_NATIVE}", source, "-o", program], check=True)
+    result = subprocess.run(
+        [*runner, program, *arguments], capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -216,13 +216,14 @@ def test_inputs_stay_as_they_are(ops) -> None:
 def test_threads_make_no_difference(ops, shape, axis, groups) -> None:
     x, gamma, beta, dy = _data(shape, axis)
     want = [t.numpy() for t in _both(x, gamma, beta, dy, groups, axis)]
+    handle = native.load().handle
     try:
         for threads in (1, 2, 3, 4):
-            library._library.groupnorm_set_threads(threads)
+            handle.groupnorm_set_threads(threads)
             for a, b in zip(_both(x, gamma, beta, dy, groups, axis), want, strict=True):
                 np.testing.assert_array_equal(a, b)
     finally:
-        library._library.groupnorm_set_threads(0)
+        handle.groupnorm_set_threads(0)
 
 
 def test_calls_at_the_same_time(ops) -> None:
@@ -243,82 +244,3 @@ def test_calls_at_the_same_time(ops) -> None:
     for thread in threads:
         thread.join()
     assert same == [True] * 40
-
-
-# ------------------------------------------------------------------- building
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> pathlib.Path:
-    """A copy of the sources, a cache of its own, and a compiler of no substance."""
-    copy = tmp_path / "pkg" / "native"
-    shutil.copytree(_NATIVE, copy, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    compiler = tmp_path / "compiler"
-    compiler.write_text(
-        '#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\nsleep 0.2\necho x > "$2"\n'
-    )
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(build, "_HERE", copy)
-    sources = [copy / path.name for path in build._SOURCES]
-    monkeypatch.setattr(build, "_SOURCES", sources)
-    build._name.cache_clear()
-    yield copy
-    build._name.cache_clear()
-
-
-def test_a_build_is_found_until_a_source_changes(folder) -> None:
-    assert build.find() is None
-    built = build.build()
-    assert build.find() == built
-    assert built.parent == folder
-    (folder / "kernel.h").write_text("// new")
-    build._name.cache_clear()
-    assert build.find() is None
-    assert build.build() != built
-    assert not built.exists()
-
-
-def test_the_cache_serves_where_the_package_is_read_only(folder, monkeypatch) -> None:
-    monkeypatch.setattr(build.os, "access", lambda path, mode: mode != os.W_OK)
-    built = build.build()
-    assert built.parent == build._cache()
-    assert build.find() == built
-    assert built.parent.stat().st_mode & 0o777 == 0o700
-    built.parent.chmod(0o777)
-    assert build.find() is None
-    with pytest.raises(RuntimeError, match="others may write"):
-        build.build()
-
-
-def test_two_builds_at_once(folder) -> None:
-    code = "from native import build; print(build.build(force=True))"
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-c", code], cwd=folder.parent, stdout=subprocess.PIPE
-        )
-        for _ in range(2)
-    ]
-    assert len({run.communicate()[0] for run in runs}) == 1
-    assert len(list(folder.glob("*.so"))) == 1
-    assert not list(folder.glob(".build*"))
-
-
-def test_failures_say_what_is_missing(folder, monkeypatch) -> None:
-    monkeypatch.setenv("CXX", "false")
-    with pytest.raises(RuntimeError, match="Compiling the native kernel failed"):
-        build.build()
-    assert not list(folder.glob(".build*"))
-    monkeypatch.setenv("CXX", "")
-    monkeypatch.setenv("PATH", os.devnull)
-    with pytest.raises(RuntimeError, match="needs a C\\+\\+ compiler"):
-        build.build()
-
-
-def test_importing_neither_builds_nor_loads() -> None:
-    code = (
-        "import sys, groupnorm; assert 'tensorflow' not in sys.modules; "
-        "from groupnorm.op.native import library; assert library._library is None"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from groupnorm.op import context, native
-from groupnorm.op.native import build
 
 
 class Implementation(NamedTuple):
@@ -32,28 +31,9 @@ def implementation() -> Implementation:
         return Implementation("tensorflow", "GROUPNORM_NATIVE=0 switches the other off")
     if tf.config.get_visible_devices("GPU"):
         return Implementation("tensorflow", "there is a GPU, and native is for CPUs")
-    name = "tensorflow" if native.load() is None else "native"
-    return Implementation(name, native.status())
-
-
-def build_kernel(force: bool = False) -> Implementation:
-    """Compile the native kernel, which takes seconds, and use it from now on.
-
-    It goes into the package's own folder, or into a cache of the user's where that
-    folder cannot be written to.
-
-    Args:
-        force: Compile it even if there is one.
-
-    Returns:
-        What `implementation` says afterwards.
-
-    Raises:
-        RuntimeError: There is no C++ compiler, or it failed.
-    """
-    build.build(force)
-    native.load(retry=True)
-    return implementation()
+    library = native.load()
+    name = "tensorflow" if library.ops is None else "native"
+    return Implementation(name, library.status)
 
 
 def use_native(mask: Any) -> bool:

@@ -10,11 +10,7 @@
 #include <vector>
 
 #include "kernel.h"
-#include "tensorflow/c/kernels.h"
-#include "tensorflow/c/ops.h"
-#include "tensorflow/c/tf_datatype.h"
-#include "tensorflow/c/tf_status.h"
-#include "tensorflow/c/tf_tensor.h"
+#include "tensorflow_c.h"
 
 namespace {
 

@@ -3,71 +3,57 @@
 from __future__ import annotations
 
 import ctypes
-import os
+import functools
+import sys
 import threading
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from groupnorm.op.native import build
+from groupnorm.op.native import threads
+
+# Compiled when the package is, or with it in the wheel: see setup.py and configure.
+_PATH = Path(__file__).with_name("groupnorm_ops.so")
 
 _lock = threading.Lock()
-_tried = False
-_ops: ModuleType | None = None
-_library: ctypes.CDLL | None = None
 _threads: int | None = None
-_status = "not loaded yet"
 
 
-def load(retry: bool = False) -> ModuleType | None:
-    """Loads the library, once, and returns its operations.
+class Library(NamedTuple):
+    """What was loaded, if anything was, and why it was or was not."""
 
-    Args:
-        retry: try again if an earlier call found nothing to load (after a
-            ``build()``, say).
+    ops: ModuleType | None  # with `groupnorm_forward` and `groupnorm_backward`
+    handle: ctypes.CDLL | None
+    status: str
 
-    Returns:
-        A module with ``groupnorm_forward`` and ``groupnorm_backward``, or None;
-        ``status()`` then says why.
-    """
-    global _tried, _ops, _library, _status
+
+def load() -> Library:
+    """Load the library, once."""
     with _lock:
-        if _tried and (_ops is not None or not retry):
-            return _ops
-        _tried = True
-        path = build.find()
-        if path is None:
-            _status = build.why_not()
-            return None
-        try:
-            ops = tf.load_op_library(str(path))
-            _library = ctypes.CDLL(str(path))
-        except Exception as error:  # whatever it is, there is the other way
-            _status = f"{path} could not be loaded: {error}"
-            return None
-        _ops, _status = ops, f"loaded from {path}"
-    sync_threads()
-    return _ops
+        return _load()
 
 
-def status() -> str:
-    """Says whether the library is loaded, and if not, why."""
-    return _status
+@functools.cache
+def _load() -> Library:
+    if not _PATH.exists():
+        return Library(None, None, _why_there_is_none())
+    try:
+        ops = tf.load_op_library(str(_PATH))
+        return Library(ops, ctypes.CDLL(str(_PATH)), f"loaded from {_PATH}")
+    except Exception as error:  # whatever it is, there is the other way
+        return Library(None, None, f"{_PATH} could not be loaded: {error}")
 
 
-def sync_threads() -> None:
-    """Takes over TensorFlow's intra-op thread count, which may have changed."""
-    global _threads
-    if _library is None:
-        return
-    threads = tf.config.threading.get_intra_op_parallelism_threads()
-    # TensorFlow's own default where nothing was set.
-    threads = threads or _environment_threads()
-    if threads != _threads:
-        _library.groupnorm_set_threads(threads)
-        _threads = threads
+def _why_there_is_none() -> str:
+    if sys.platform == "win32":
+        return "there is no native kernel for Windows"
+    return (
+        "there was no C++ compiler when groupnorm was installed; to add the native "
+        "kernel, install it again where there is one"
+    )
 
 
 def forward(
@@ -77,19 +63,18 @@ def forward(
 
     Args:
         x: float16, bfloat16, float32 or float64, of rank >= 2, batch first.
-        gamma: shape ``[C]``, or ``[0]`` for ones; float32 (float64 for
-            float64), like ``beta``.
-        beta: shape ``[C]``, or ``[0]`` for zeros.
-        groups: number of groups, which divides ``C``.
+        gamma: shape `[C]`, or `[0]` for ones; float32 (float64 for float64), like
+            `beta`.
+        beta: shape `[C]`, or `[0]` for zeros.
+        groups: number of groups, which divides `C`.
         axis: the channel axis, at least 1.
         epsilon: added to the variance.
 
     Returns:
         The output, and mean and 1 / sqrt(variance + epsilon) of every sample
-        and group: float64 of shape ``[N, groups, 2]``.
+        and group: float64 of shape `[N, groups, 2]`.
     """
-    sync_threads()
-    y, stats = _loaded().groupnorm_forward(
+    y, stats = _ops().groupnorm_forward(
         x, gamma, beta, groups=groups, axis=axis, **_split(epsilon)
     )
     stats.set_shape([x.shape[0], groups, 2])
@@ -106,12 +91,11 @@ def backward(
     axis: int,
     epsilon: float,
 ) -> tuple[Any, Any, Any]:
-    """The gradients of ``forward`` with respect to x, gamma and beta.
+    """The gradients of `forward` with respect to x, gamma and beta.
 
-    Those of gamma and beta have the shape of gamma and beta, ``[0]`` included.
+    Those of gamma and beta have the shape of gamma and beta, `[0]` included.
     """
-    sync_threads()
-    return _loaded().groupnorm_backward(
+    return _ops().groupnorm_backward(
         x, gamma, beta, stats, dy, groups=groups, axis=axis, **_split(epsilon)
     )
 
@@ -124,15 +108,14 @@ def _split(epsilon: float) -> dict[str, float]:
     return {"epsilon": rounded, "epsilon_rest": min(epsilon - rounded, largest)}
 
 
-def _loaded() -> ModuleType:
-    ops = load()
-    if ops is None:
-        raise RuntimeError(f"The native kernel is not there: {_status}.")
+def _ops() -> ModuleType:
+    """The operations, told how many threads they may use, which may have changed."""
+    global _threads
+    ops, handle, status = load()
+    if ops is None or handle is None:
+        raise RuntimeError(f"The native kernel is not there: {status}.")
+    allowed = threads.setting()
+    if allowed != _threads:
+        handle.groupnorm_set_threads(allowed)
+        _threads = allowed
     return ops
-
-
-def _environment_threads() -> int:
-    try:
-        return max(0, int(os.environ.get("TF_NUM_INTRAOP_THREADS", "0")))
-    except ValueError:
-        return 0
