@@ -18,7 +18,7 @@ kernel_sources := $(shell find python/groupnorm/op/native -name '*.cc' -o -name 
 tf_keras_tests := $(addprefix tests/python/test_,addons.py legacy.py migrate.py)
 
 .PHONY: help demo test test-python test-r test-tf-keras test-full test-versions coverage \
-  bench experiment check lint docs docs-current site setup peers system clean
+  bench experiment check dist lint docs docs-current site setup peers system clean
 
 help:
 	@echo "make demo    train a network on handwritten digits, from R"
@@ -32,6 +32,7 @@ help:
 	@echo "make site    the web site, in site/"
 	@echo "make peers   add other implementations to compare with"
 	@echo "make check   R CMD check"
+	@echo "make dist    the files of a release, in dist/"
 	@echo "make lint    ruff, mypy, import-linter and lintr"
 	@echo "make docs    write man/ and NAMESPACE anew"
 	@echo "make clean   remove all that was made"
@@ -87,7 +88,13 @@ site: setup
 	Rscript tools/site.R
 
 check: setup
+	tools/source .check/source
 	Rscript tools/check.R
+
+dist: setup
+	test -x .venv-dist/bin/python || $(PYTHON) -m venv .venv-dist
+	.venv-dist/bin/python -m pip install --quiet -r tools/requirements-dist.txt
+	tools/dist
 
 lint: setup
 	ruff check python tests inst/examples benchmarks tools
@@ -134,4 +141,4 @@ system:
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-newest .venv-oldest .rlib .check .test demo site inst/python
+	rm -rf .venv .venv-newest .venv-oldest .venv-dist dist .rlib .check .test demo site inst/python

@@ -97,8 +97,8 @@ python_function <- function(f, name) {
   }
 }
 
-# What a layer is put on. An array stays as it is: it is data. Python tells its own kinds
-# of object apart, and has the words for what is none of them.
+# What a layer is put on. An array stays as it is: it is data. Python tells its own
+# kinds of object apart, and has the words for what is none of them.
 python_object <- function(object) {
   if (is_array_of_numbers(object)) {
     return(object)

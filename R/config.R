@@ -4,11 +4,12 @@
 #' need, and says what is missing. It never fails. `python -m groupnorm config` says the
 #' same in a shell.
 #'
-#' On a CPU a native kernel computes, which is compiled when the package is installed, if
-#' there is a C++ compiler. Where there is none, or on a GPU, plain TensorFlow computes:
-#' slower on a CPU, with the same results up to rounding. Setting the environment variable
-#' `GROUPNORM_NATIVE=0` switches the kernel off. It follows TensorFlow's own number of
-#' threads (`tf.config.threading.set_intra_op_parallelism_threads()`,
+#' On a CPU a native kernel computes, which is compiled when the package is installed,
+#' if there is a C++ compiler. Where there is none, or on a GPU, plain TensorFlow
+#' computes: slower on a CPU, with the same results up to rounding. Setting the
+#' environment variable `GROUPNORM_NATIVE=0` switches the kernel off. It follows
+#' TensorFlow's own number of threads
+#' (`tf.config.threading.set_intra_op_parallelism_threads()`,
 #' `TF_NUM_INTRAOP_THREADS`), and in a container takes no more than its share of
 #' processors.
 #'
@@ -79,7 +80,8 @@ new_config <- function(usable, problem = NULL, python = NULL, versions = NULL,
 print.groupnorm_config <- function(x, ...) {
   text <- attr(x, "text")
   if (is.null(text)) {
-    text <- c("usable:    no", paste("problem:  ", gsub("\n", "\n           ", x$problem)))
+    problem <- gsub("\n", "\n           ", x$problem)
+    text <- c("usable:    no", paste("problem:  ", problem))
   }
   writeLines(text)
   invisible(x)

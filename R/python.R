@@ -38,8 +38,8 @@ load_python <- function(module) {
   with_advice(reticulate::import_from_path(module, path))
 }
 
-# The function that builds layers. Keras is loaded first, once: what is missing in Python
-# shows here, and not as an error of the arguments.
+# The function that builds layers. Keras is loaded first, once: what is missing in
+# Python shows here, and not as an error of the arguments.
 composer <- function() {
   if (is.null(.modules$layers)) {
     generation <- groupnorm_python("layers.generation")

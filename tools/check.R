@@ -11,19 +11,8 @@ Sys.setenv(
   `_R_CHECK_TEST_TIMING_CPU_TO_ELAPSED_THRESHOLD_` = "100"
 )
 
-# Of the files that git knows or would take: R would copy the virtual environments first
-# and leave them out then.
-source <- file.path(".check", "source")
-unlink(".check", recursive = TRUE)
-files <- system2("git", c("ls-files", "-co", "--exclude-standard"), stdout = TRUE)
-files <- files[file.exists(files)]
-for (folder in unique(dirname(file.path(source, files)))) {
-  dir.create(folder, recursive = TRUE, showWarnings = FALSE)
-}
-file.copy(files, file.path(source, files))
-
 rcmdcheck::rcmdcheck(
-  source,
+  file.path(".check", "source"),
   args = c("--as-cran", "--no-manual"),
   build_args = "--no-manual",
   check_dir = ".check",

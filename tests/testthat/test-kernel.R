@@ -1,4 +1,4 @@
-# The native kernel, as R sees it: the installed package has it, where a compiler was there.
+# The native kernel, as R sees it: installed with the package, if there is a compiler.
 
 test_that("groupnorm_config() says what computes, and why", {
   skip_without_python()

@@ -45,7 +45,8 @@ test_that("groupnorm_config() describes a usable Python", {
   expect_identical(config$python, reticulate::py_config()$python)
   expect_identical(config$backend, "tensorflow")
   expect_named(
-    config$versions, c("groupnorm", "Python", "TensorFlow", "Keras", "tf_keras", "NumPy")
+    config$versions,
+    c("groupnorm", "Python", "TensorFlow", "Keras", "tf_keras", "NumPy")
   )
   expect_identical(
     config$versions[["Keras"]], reticulate::import("keras")$`__version__`

@@ -9,7 +9,7 @@ shift
 here=$(dirname "$0")
 case $("$@" -dumpmachine) in
   *darwin* | *macos*) found_later=-Wl,-undefined,dynamic_lookup ;;
-  *) found_later= ;;
+  *) found_later=-Wl,-z,undefs ;;
 esac
 # In one step: who loads it at the same time sees a whole file.
 trap 'rm -f "$library.part"' EXIT
