@@ -18,7 +18,7 @@ kernel_sources := $(shell find python/groupnorm/op/native -name '*.cc' -o -name 
 tf_keras_tests := $(addprefix tests/python/test_,addons.py legacy.py migrate.py)
 
 .PHONY: help demo test test-python test-r test-tf-keras test-full test-versions coverage \
-  bench experiment check dist lint docs docs-current site setup peers system clean
+  bench experiment check dist lint docs docs-current site setup peers system system-full clean
 
 help:
 	@echo "make demo    train a network on handwritten digits, from R"
@@ -60,7 +60,7 @@ test-tf-keras: .venv-newest/.done
 
 # The R tests read GROUPNORM_TEST_FULL. An empty `-m` selects what takes long, too.
 test-full: export GROUPNORM_TEST_FULL := true
-test-full: peers test-r
+test-full: system-full peers dist test-r
 	python-shared -m pytest -q -rs -m "" --hypothesis-profile=full \
 	  --hypothesis-show-statistics tests/python
 
@@ -116,6 +116,10 @@ peers: setup
 
 system:
 	@tools/system-packages
+
+# The kernel's tests on other compilers and processors.
+system-full:
+	@tools/system-packages clang g++-aarch64-linux-gnu qemu-user-static
 
 .venv/.done: tools/requirements.txt tools/python-shared.c | system
 	$(PYTHON) -m venv .venv

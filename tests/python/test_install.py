@@ -6,6 +6,8 @@ The checkout is a clone of the repository, made as Windows makes it: without lin
 from __future__ import annotations
 
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -47,11 +49,25 @@ def library(tmp_path):
     return library
 
 
-def r(*command, cwd, fails=False):
-    """What R prints."""
+@pytest.fixture
+def no_compiler(tmp_path):
+    """A path to all programs but compilers of C++."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    compilers = re.compile(r"(.*-)?(c\+\+|g\+\+|gcc|cc|clang|clang\+\+|cpp)(-[\d.]+)?")
+    for program in (*Path("/usr/bin").iterdir(), *Path("/bin").iterdir()):
+        link = folder / program.name
+        if not compilers.fullmatch(program.name) and not link.is_symlink():
+            link.symlink_to(program)
+    return str(folder)
+
+
+def r(*command, cwd, fails=False, **environment):
+    """What R prints. The kernel, which takes seconds to compile, is left out."""
     found = subprocess.run(
         [shutil.which(command[0]), *command[1:]],
         cwd=cwd,
+        env={**os.environ, "GROUPNORM_KERNEL": "0", **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -87,6 +103,26 @@ def assert_has_the_python_code(library):
         assert (copy / file).read_bytes() == (source / file).read_bytes(), file
 
 
+def computes_with(folder):
+    """What computes where the package is in this folder, and why."""
+    code = (
+        "import numpy as np, groupnorm; print(groupnorm.__file__); "
+        "groupnorm.group_normalization(np.ones((2, 3, 4), 'f'), 2); "
+        "print(*groupnorm.implementation())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(folder), "GROUPNORM_NATIVE": "1"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    file, computes = found.stdout.splitlines()
+    assert Path(file).is_relative_to(folder)
+    return computes
+
+
 def leave_an_old_copy(clone):
     """What an installation of an older version left in the checkout."""
     old = clone / "inst/python/groupnorm"
@@ -98,9 +134,22 @@ def leave_an_old_copy(clone):
 @needs_r
 def test_r_from_the_checkout(clone, library):
     leave_an_old_copy(clone)
-    install(".", library, cwd=clone)
+    compiles = shutil.which("c++") is not None
+    output = install(".", library, cwd=clone, GROUPNORM_KERNEL="1")
+    assert ("groupnorm: the native kernel is compiled" in output) == compiles
     assert_has_the_python_code(library)
     assert not (library / "groupnorm/python/groupnorm/gone.py").exists()
+    computes = computes_with(library / "groupnorm/python")
+    assert computes.startswith("native" if compiles else "tensorflow")
+
+
+@needs_r
+def test_r_without_a_compiler(clone, library, no_compiler):
+    output = install(".", library, cwd=clone, GROUPNORM_KERNEL="1", PATH=no_compiler)
+    (line,) = (line for line in output.splitlines() if "native kernel" in line)
+    assert line.startswith("groupnorm: no native kernel, plain TensorFlow will do: ")
+    computes = computes_with(library / "groupnorm/python")
+    assert computes.startswith("tensorflow there was no C++ compiler")
 
 
 @needs_r
@@ -155,20 +204,32 @@ def test_on_windows_the_same_is_done(clone):
         assert (clone / "inst/python/groupnorm/__init__.py").exists()
 
 
-def test_python_from_the_checkout(clone, tmp_path):
-    target = tmp_path / "target"
-    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target"]
-    subprocess.run([*command, target, "./python"], cwd=clone, check=True)
-    code = "import groupnorm; print(groupnorm.__file__, groupnorm.GroupNormalization())"
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(target)},
-        cwd=tmp_path,
-        capture_output=True,
+def pip_install(clone, target, **environment):
+    """What pip prints."""
+    command = [sys.executable, "-m", "pip", "install", "-v", "--no-deps", "--target"]
+    return subprocess.run(
+        [*command, target, "./python"],
+        cwd=clone,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=True,
-    )
-    assert found.stdout.startswith(f"{target}{os.sep}groupnorm"), found.stdout
+    ).stdout
+
+
+def test_python_from_the_checkout(clone, tmp_path):
+    compiles = shutil.which("c++") is not None
+    pip_install(clone, tmp_path / "target")
+    computes = computes_with(tmp_path / "target")
+    assert computes.startswith("native" if compiles else "tensorflow")
+
+
+def test_python_without_a_compiler(clone, tmp_path, no_compiler):
+    output = pip_install(clone, tmp_path / "target", PATH=no_compiler)
+    assert "there is no C++ compiler; plain TensorFlow will do instead" in output
+    computes = computes_with(tmp_path / "target")
+    assert computes.startswith("tensorflow there was no C++ compiler")
 
 
 # By the very commands that the documents show. They fetch TensorFlow anew.
@@ -225,3 +286,33 @@ def test_r_by_its_own_command_and_function(run, library, tmp_path):
     script = tmp_path / "script.R"
     script.write_text(_R_CODE.format(install=install, code=code))
     run(["Rscript", script], **own)
+
+
+# The wheels that `make dist` left.
+
+_DIST = ROOT / "dist"
+_WHEELS = sorted(path.name for path in _DIST.glob("*.whl"))
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not _WHEELS, reason="there are no wheels: make dist")
+@pytest.mark.parametrize("tensorflow", ["oldest", "newest"])
+@pytest.mark.parametrize("kind", ["manylinux", "any"])
+def test_a_wheel_in_an_empty_environment(kind, tensorflow, run, tmp_path):
+    """TensorFlow comes after it."""
+    fits = f"{kind}.*{platform.machine()}" if kind == "manylinux" else r"none-any\.whl"
+    (wheel,) = (name for name in _WHEELS if re.search(fits, name))
+    environment = tmp_path / "env"
+    python = environment / "bin/python"
+    run([sys.executable, "-m", "venv", environment])
+    requirements = ROOT / "tools" / f"requirements-{tensorflow}.txt"
+    run([python, "-m", "pip", "install", "-q", _DIST / wheel])
+    run([python, "-m", "pip", "install", "-q", "-r", requirements])
+    code = (
+        "import numpy as np, keras, groupnorm\n"
+        "layer = groupnorm.GroupNormalization(2)\n"
+        "assert layer(np.ones((2, 3, 4), 'f')).shape == (2, 3, 4)\n"
+        f"expected = {'native' if kind == 'manylinux' else 'tensorflow'!r}\n"
+        "assert groupnorm.implementation().name == expected, groupnorm.implementation()"
+    )
+    run([python, "-c", code])
