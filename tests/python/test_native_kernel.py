@@ -51,7 +51,7 @@ def ops():
     ("flags", "arguments"),
     [
         ("-fsanitize=address,undefined -fno-sanitize-recover=undefined", []),
-        ("-fsanitize=thread", ["threads"]),
+        ("-fsanitize=thread", ["1", "threads"]),
         ("-DGROUPNORM_BASELINE", []),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import threading
 from types import ModuleType
@@ -71,7 +72,13 @@ def sync_threads() -> None:
 
 
 def forward(
-    x: Any, gamma: Any, beta: Any, groups: int, axis: int, epsilon: float
+    x: Any,
+    gamma: Any,
+    beta: Any,
+    groups: int,
+    axis: int,
+    epsilon: float,
+    mask: Any = None,
 ) -> tuple[Any, Any]:
     """Group normalization on the CPU.
 
@@ -83,6 +90,9 @@ def forward(
         groups: number of groups, which divides ``C``.
         axis: the channel axis, at least 1.
         epsilon: added to the variance.
+        mask: boolean, true where an entry counts, or None. It has the axes of x,
+            of size 1 for the channels and for those at the end over which it
+            stays the same.
 
     Returns:
         The output, and mean and 1 / sqrt(variance + epsilon) of every sample
@@ -90,7 +100,7 @@ def forward(
     """
     sync_threads()
     y, stats = _loaded().groupnorm_forward(
-        x, gamma, beta, groups=groups, axis=axis, **_split(epsilon)
+        x, gamma, beta, _or_none(mask), groups=groups, axis=axis, **_split(epsilon)
     )
     stats.set_shape([x.shape[0], groups, 2])
     return y, stats
@@ -105,6 +115,7 @@ def backward(
     groups: int,
     axis: int,
     epsilon: float,
+    mask: Any = None,
 ) -> tuple[Any, Any, Any]:
     """The gradients of ``forward`` with respect to x, gamma and beta.
 
@@ -112,8 +123,33 @@ def backward(
     """
     sync_threads()
     return _loaded().groupnorm_backward(
-        x, gamma, beta, stats, dy, groups=groups, axis=axis, **_split(epsilon)
+        x,
+        gamma,
+        beta,
+        _or_none(mask),
+        stats,
+        dy,
+        groups=groups,
+        axis=axis,
+        **_split(epsilon),
     )
+
+
+def is_none(mask: Any) -> bool:
+    """Whether this input of an operation stands for no mask."""
+    return mask.shape.rank == 1
+
+
+def _or_none(mask: Any) -> Any:
+    if mask is not None:
+        return mask
+    return _no_mask() if tf.executing_eagerly() else tf.zeros([0], tf.bool)
+
+
+@functools.cache
+def _no_mask() -> Any:
+    """What stands for no mask, made once: eager calls are short."""
+    return tf.zeros([0], tf.bool)
 
 
 def _split(epsilon: float) -> dict[str, float]:
