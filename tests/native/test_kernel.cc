@@ -78,6 +78,7 @@ double From<double>(double v) {
 
 class Random {
  public:
+  explicit Random(uint64_t seed = 42) : state_(seed) {}
   double Uniform() {
     state_ = state_ * 6364136223846793005ull + 1442695040888963407ull;
     return static_cast<double>(state_ >> 11) / 9007199254740992.0;
@@ -87,9 +88,18 @@ class Random {
     for (int i = 0; i < 12; ++i) sum += Uniform();
     return sum;
   }
+  // From low to high, small numbers as often as large ones.
+  int64_t Size(int64_t low, int64_t high) {
+    return std::min(
+        high, static_cast<int64_t>(low * std::pow((high + 1.0) / low, Uniform())));
+  }
+  template <class V>
+  auto Of(const V& values) {
+    return values[static_cast<size_t>(Uniform() * std::size(values))];
+  }
 
  private:
-  uint64_t state_ = 42;
+  uint64_t state_;
 };
 
 // --------------------------------------------------------------- definition
@@ -101,10 +111,13 @@ struct Problem {
   double epsilon = 1e-3;
   std::vector<T> x, dy;
   std::vector<R> gamma, beta;
+  std::vector<unsigned char> mask;  // empty: all count
+  int64_t repeat = 1;               // positions for each value of the mask
 
-  Problem(const Shape& given, double shift = 0, double scale = 1)
+  Problem(const Shape& given, double shift = 0, double scale = 1,
+          uint64_t seed = 42)
       : shape(given) {
-    Random random;
+    Random random(seed);
     for (int64_t i = 0; i < shape.Size(); ++i) {
       x.push_back(From<T>((random.Normal() + shift) * scale));
       dy.push_back(From<T>(random.Normal()));
@@ -120,6 +133,24 @@ struct Problem {
            i / (shape.A * shape.C * shape.B) * shape.G;
   }
   int64_t Channel(int64_t i) const { return i / shape.B % shape.C; }
+  bool Counts(int64_t i) const {
+    if (mask.empty()) return true;
+    const int64_t before = i / (shape.C * shape.B);
+    return mask[(before * shape.B + i % shape.B) / repeat] != 0;
+  }
+  Mask AsMask() const {
+    if (mask.empty()) return Mask();
+    return Mask(mask.data(), shape.Positions(), repeat);
+  }
+  // Positions count or not in stretches of `length` or so.
+  void DrawMask(Random* random, int64_t every, double length) {
+    repeat = every;
+    bool counts = random->Uniform() < 0.7;
+    for (int64_t i = 0; i < shape.N * shape.Positions() / every; ++i) {
+      if (random->Uniform() < 1 / length) counts = !counts;
+      mask.push_back(counts);
+    }
+  }
 };
 
 template <class T>
@@ -132,8 +163,7 @@ template <class T>
 Answer<long double> Definition(const Problem<T>& p) {
   using L = long double;
   const int64_t size = p.shape.Size(), groups = p.shape.N * p.shape.G;
-  const L count = p.shape.Positions() * p.shape.D();
-  std::vector<L> mean(groups), variance(groups), m(groups), k(groups);
+  std::vector<L> count(groups), mean(groups), variance(groups), m(groups), k(groups);
   const auto x = [&](int64_t i) { return L(ToDouble(p.x[i])); };
   const auto dy = [&](int64_t i) { return L(ToDouble(p.dy[i])); };
   const auto gamma = [&](int64_t i) {
@@ -146,11 +176,19 @@ Answer<long double> Definition(const Problem<T>& p) {
     const int64_t g = p.Group(i);
     return (x(i) - mean[g]) * rstd(g);
   };
-  for (int64_t i = 0; i < size; ++i) mean[p.Group(i)] += x(i) / count;
+  for (int64_t i = 0; i < size; ++i) count[p.Group(i)] += p.Counts(i);
   for (int64_t i = 0; i < size; ++i) {
     const int64_t g = p.Group(i);
-    variance[g] += (x(i) - mean[g]) * (x(i) - mean[g]) / count;
+    if (p.Counts(i)) mean[g] += x(i) / count[g];
   }
+  for (int64_t i = 0; i < size; ++i) {
+    const int64_t g = p.Group(i);
+    if (p.Counts(i)) variance[g] += (x(i) - mean[g]) * (x(i) - mean[g]) / count[g];
+  }
+  // With a mask, what is in x does not matter where nothing flows back.
+  const auto product = [&](int64_t i) {
+    return !p.mask.empty() && dy(i) == 0 ? L(0) : dy(i) * xhat(i);
+  };
   Answer<L> answer;
   answer.dgamma.resize(p.shape.C);
   answer.dbeta.resize(p.shape.C);
@@ -158,15 +196,17 @@ Answer<long double> Definition(const Problem<T>& p) {
     const int64_t g = p.Group(i), c = p.Channel(i);
     const L beta = p.beta.empty() ? L(0) : L(p.beta[c]);
     answer.y.push_back(xhat(i) * gamma(i) + beta);
-    answer.dgamma[c] += dy(i) * xhat(i);
+    answer.dgamma[c] += product(i);
     answer.dbeta[c] += dy(i);
-    m[g] += gamma(i) * dy(i) / count;
-    k[g] += gamma(i) * dy(i) * xhat(i) / count;
+    if (count[g] == 0) continue;
+    m[g] += gamma(i) * dy(i) / count[g];
+    k[g] += gamma(i) * product(i) / count[g];
   }
   for (int64_t i = 0; i < size; ++i) {
     const int64_t g = p.Group(i);
     const L direct = gamma(i) * dy(i);
-    answer.dx.push_back(rstd(g) * (direct - m[g] - xhat(i) * k[g]));
+    const L through = p.Counts(i) ? m[g] + xhat(i) * k[g] : L(0);
+    answer.dx.push_back(rstd(g) * (direct - through));
     answer.scale_dx = std::max(answer.scale_dx, std::fabs(rstd(g) * direct));
   }
   return answer;
@@ -194,9 +234,9 @@ Outcome<T> Compute(const Problem<T>& p, bool in_place = false) {
   out.dbeta.resize(p.shape.C);
   out.stats.resize(p.shape.N * p.shape.G);
   const T* dy = in_place ? out.dx.data() : p.dy.data();
-  Forward<T>(p.shape, in_place ? out.y.data() : p.x.data(), OrNull(p.gamma),
+  Forward<T>(p.shape, p.AsMask(), in_place ? out.y.data() : p.x.data(), OrNull(p.gamma),
              OrNull(p.beta), p.epsilon, out.y.data(), out.stats.data());
-  Backward<T>(p.shape, p.x.data(), OrNull(p.gamma), out.stats.data(), dy,
+  Backward<T>(p.shape, p.AsMask(), p.x.data(), OrNull(p.gamma), out.stats.data(), dy,
               out.dx.data(), out.dgamma.data(), out.dbeta.data());
   return out;
 }
@@ -293,6 +333,59 @@ void TestShapes() {
     problem.gamma.clear();
     problem.beta.clear();
     if (shape.Size() < 10000) Verify(problem, "no gamma, no beta");
+  }
+}
+
+// Any shape, with or without mask, and the same in place and on two threads.
+template <class T>
+void TestDrawn(uint64_t seed, int count) {
+  Random random(seed);
+  for (int i = 0; i < count; ++i) {
+    const int64_t A = random.Uniform() < 0.4 ? 1 : random.Size(1, 300);
+    const int64_t B = random.Uniform() < 0.4 ? 1 : random.Size(1, 300);
+    const int64_t D = random.Size(1, 100), G = random.Size(1, 40);
+    const int64_t N = random.Size(1, std::max<int64_t>(1, 60000 / (A * B * D * G)));
+    const double shift = random.Of(std::vector<double>{0, 0, 30, 1e4});
+    Problem<T> p({N, A, D * G, B, G}, sizeof(T) == 2 ? shift / 1e3 : shift, 1,
+                 seed + i);
+    if (random.Uniform() < 0.2) p.gamma.clear();
+    if (random.Uniform() < 0.2) p.beta.clear();
+    std::string what = "drawn";
+    if (random.Uniform() < 0.5) {
+      const auto every = random.Of(std::vector<int64_t>{1, 1, B, A * B});
+      p.DrawMask(&random, every, random.Of(std::vector<double>{1.5, 8, 100}));
+      what += ", masked by " + std::to_string(every);
+    }
+    SetThreads(1);
+    Verify(p, what);
+    const auto want = Compute(p);
+    SetThreads(2);
+    Expect(Same(want, Compute(p)), Name(p.shape, what + ", two threads"));
+    Expect(Same(want, Compute(p, true)), Name(p.shape, what + ", in place"));
+  }
+}
+
+// What does not count may hold anything, and nothing of it is seen elsewhere.
+void TestMaskedNotFinite() {
+  for (const Shape& shape :
+       {Shape{3, 40, 6, 1, 3}, Shape{3, 1, 6, 64, 3}, Shape{3, 1, 6, 5, 3},
+        Shape{3, 4, 6, 5, 3}, Shape{40, 1, 32, 1, 2}, Shape{40, 1, 6, 1, 3}}) {
+    Random random;
+    Problem<float> p(shape, 1);
+    p.DrawMask(&random, 1, 3);
+    for (int64_t i = 0; i < shape.Size(); ++i)
+      if (!p.Counts(i)) p.dy[i] = 0;
+    const auto before = Compute(p);
+    Problem<float> q = p;
+    for (int64_t i = 0; i < shape.Size(); ++i)
+      if (!p.Counts(i)) q.x[i] = i % 2 ? NAN : INFINITY;
+    const auto got = Compute(q);
+    Expect(Same(before.dx, got.dx) && Same(before.dgamma, got.dgamma) &&
+               Same(before.dbeta, got.dbeta),
+           Name(shape, "gradients beside masked NaN"));
+    for (int64_t i = 0; i < shape.Size(); ++i)
+      if (p.Counts(i))
+        Expect(before.y[i] == got.y[i], Name(shape, "y beside masked NaN"));
   }
 }
 
@@ -478,12 +571,23 @@ int Report() {
 }  // namespace
 }  // namespace groupnorm
 
-// With the argument "threads", only what runs in several threads.
+// Arguments: a seed for the drawn shapes, and "threads" for only what runs in
+// several threads.
 int main(int argc, char** argv) {
   using namespace groupnorm;
+  const uint64_t seed = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1;
+  std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
   TestThreads();
   TestConcurrentCalls();
-  if (argc > 1 && std::string(argv[1]) == "threads") return Report();
+  if (argc > 2 && std::string(argv[2]) == "threads") {
+    TestDrawn<float>(seed, 20);
+    return Report();
+  }
+  TestDrawn<float>(seed, 150);
+  TestDrawn<double>(seed + 1, 50);
+  TestDrawn<BFloat16>(seed + 2, 50);
+  TestDrawn<Half>(seed + 3, 50);
+  TestMaskedNotFinite();
   TestShapes<float>();
   TestShapes<double>();
   TestShapes<BFloat16>();

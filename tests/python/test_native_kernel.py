@@ -39,7 +39,7 @@ def ops():
 _PLAIN = ("c++", "", [], [])
 _OTHERS = [
     ("c++", "-fsanitize=address,undefined -fno-sanitize-recover=undefined", [], []),
-    ("c++", "-fsanitize=thread", ["threads"], []),
+    ("c++", "-fsanitize=thread", ["1", "threads"], []),
     ("c++", "-DGROUPNORM_BASELINE", [], []),
     ("clang++", "", [], []),
     ("aarch64-linux-gnu-g++", "-static", [], ["qemu-aarch64-static"]),

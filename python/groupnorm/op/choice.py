@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -21,8 +21,8 @@ def implementation() -> Implementation:
     """Which implementation computes on this machine, and why.
 
     The native kernel serves CPUs, in eager and in graph mode. Plain TensorFlow serves
-    all else wherever this says: masked calls, XLA, models that are exported, graphs
-    taken by `get_concrete_function`, and derivatives beyond the first.
+    all else wherever this says: XLA, models that are exported, graphs taken by
+    `get_concrete_function`, and derivatives beyond the first.
 
     Returns:
         A pair: `name`, "native" or "tensorflow", and `reason`, a sentence.
@@ -36,14 +36,14 @@ def implementation() -> Implementation:
     return Implementation(name, library.status)
 
 
-def use_native(mask: Any) -> bool:
-    """Whether this call is one for the native kernel.
+def use_native() -> bool:
+    """Whether this call, with or without a mask, is one for the native kernel.
 
     Raises:
         RuntimeError: This process was forked from one that had computed before, and
             the call would wait for threads of TensorFlow's that stayed there.
     """
-    native = _kernel_serves(mask)
+    native = _kernel_serves()
     if context.is_forked() and not (native and context.is_eager()):
         raise RuntimeError(
             "TensorFlow was used before this process was forked, and would wait here "
@@ -54,8 +54,8 @@ def use_native(mask: Any) -> bool:
     return native
 
 
-def _kernel_serves(mask: Any) -> bool:
-    if mask is not None or context.is_exporting() or context.is_compiled():
+def _kernel_serves() -> bool:
+    if context.is_exporting() or context.is_compiled():
         return False
     if context.is_for_reading():
         return False

@@ -115,8 +115,10 @@ def _normalize(
     epsilon: float,
 ) -> tf.Tensor:
     """The computation, with its gradient, by the implementation that fits the call."""
-    if choice.use_native(mask):
-        return native.forward(x, gamma, beta, layout.groups, layout.axis, epsilon)[0]
+    if choice.use_native():
+        return native.forward(
+            x, gamma, beta, layout.groups, layout.axis, epsilon, mask
+        )[0]
     if context.is_exporting():
         # Whoever reads it has no custom gradients: leave plain operations.
         return formulas.value(x, gamma, beta, layout, epsilon, mask)[0]

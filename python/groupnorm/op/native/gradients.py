@@ -17,22 +17,26 @@ from groupnorm.op.native import library
 
 @tf.RegisterGradient("GroupnormForward")
 def _gradient_of_forward(op: Any, dy: tf.Tensor, _dstats: Any) -> tuple:
-    x, gamma, beta = op.inputs
+    x, gamma, beta, mask = op.inputs
     stats = op.outputs[1]
-    return tuple(library.backward(x, gamma, beta, stats, dy, **_attributes(op)))
+    gradients = library.backward(
+        x, gamma, beta, stats, dy, **_attributes(op), mask=mask
+    )
+    return *gradients, None
 
 
 @tf.RegisterGradient("GroupnormBackward")
 def _gradient_of_backward(op: Any, *upstream: tf.Tensor) -> tuple:
-    x, gamma, beta, _stats, dy = op.inputs
+    x, gamma, beta, mask, _stats, dy = op.inputs
     attributes = _attributes(op)
     layout = formulas.Layout(
         x.shape.rank, attributes["axis"], gamma.shape[0], attributes["groups"]
     )
     second = _second_derivative(layout, attributes["epsilon"])
-    dx, dgamma, ddy = second(x, gamma, dy, *upstream)
+    counts = None if library.is_none(mask) else mask
+    dx, dgamma, ddy = second(x, gamma, dy, counts, *upstream)
     # The statistics are functions of x, whose gradient accounts for them.
-    return dx, dgamma, tf.zeros_like(beta), None, ddy
+    return dx, dgamma, tf.zeros_like(beta), None, None, ddy
 
 
 @functools.lru_cache(maxsize=256)
@@ -44,8 +48,8 @@ def _second_derivative(layout: formulas.Layout, epsilon: float) -> Any:
     """
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def run(x, gamma, dy, *upstream):
-        outputs = formulas.gradient(x, gamma, dy, layout, epsilon)
+    def run(x, gamma, dy, mask, *upstream):
+        outputs = formulas.gradient(x, gamma, dy, layout, epsilon, mask)
         return tf.gradients(outputs, (x, gamma, dy), upstream)
 
     return run

@@ -16,6 +16,7 @@ namespace {
 
 using groupnorm::BFloat16;
 using groupnorm::Half;
+using groupnorm::Mask;
 using groupnorm::RealOf;
 using groupnorm::Shape;
 using groupnorm::Statistics;
@@ -166,6 +167,26 @@ void CheckParameter(const char* name, const Dims& dims, const Shape& shape) {
   if (dims != Dims{0}) CheckDims(name, dims, {shape.C});
 }
 
+// The mask has the axes of x, with size 1 for that of the channels and for those
+// at the end over which it stays the same; or is of shape [0] if there is none.
+Mask MakeMask(const Tensor& mask, const Dims& dims, const Attributes& attributes,
+              const Shape& shape) {
+  if (mask.dims() == Dims{0}) return Mask();
+  const std::string message = "groupnorm: mask must have shape " + Text(dims) +
+                              " with 1 for axis " + std::to_string(attributes.axis) +
+                              " (and for axes at the end), got " + Text(mask.dims());
+  Check(mask.dims().size() == dims.size(), message);
+  int64_t repeat = 1;
+  bool at_end = true;
+  for (int64_t i = dims.size() - 1; i >= 0; --i) {
+    const int64_t size = i == attributes.axis ? 1 : dims[i];
+    at_end &= i > 0 && mask.dims()[i] == 1;
+    if (at_end) repeat *= size;
+    Check(at_end || mask.dims()[i] == size, message);
+  }
+  return Mask(mask.data<unsigned char>(), shape.Positions(), repeat);
+}
+
 struct ForwardOp {
   static constexpr const char* kName = "GroupnormForward";
 
@@ -177,12 +198,14 @@ struct ForwardOp {
     const Tensor gamma = context.Input(1), beta = context.Input(2);
     CheckParameter("gamma", gamma.dims(), shape);
     CheckParameter("beta", beta.dims(), shape);
+    const Tensor mask = context.Input(3);
+    const Mask counts = MakeMask(mask, dims, attributes, shape);
     const Tensor y = context.OutputInPlaceOf({0}, 0, dims);
     const Tensor stats = context.Output(1, {shape.N, shape.G, 2});
     const Tensor x = context.Input(0);
-    groupnorm::Forward<T>(shape, x.data<T>(), gamma.DataOrNull<R>(),
-                          beta.DataOrNull<R>(), attributes.epsilon,
-                          y.data<T>(), stats.data<Statistics>());
+    groupnorm::Forward<T>(shape, counts, x.data<T>(), gamma.DataOrNull<R>(),
+                          beta.DataOrNull<R>(), attributes.epsilon, y.data<T>(),
+                          stats.data<Statistics>());
   }
 };
 
@@ -195,16 +218,17 @@ struct BackwardOp {
     const Dims dims = context.Input(0).dims();
     const Shape shape = MakeShape(dims, attributes);
     const Tensor gamma = context.Input(1), beta = context.Input(2);
-    const Tensor stats = context.Input(3);
+    const Tensor mask = context.Input(3), stats = context.Input(4);
     CheckParameter("gamma", gamma.dims(), shape);
     CheckParameter("beta", beta.dims(), shape);
+    const Mask counts = MakeMask(mask, dims, attributes, shape);
     CheckDims("stats", stats.dims(), {shape.N, shape.G, 2});
-    CheckDims("dy", context.Input(4).dims(), dims);
-    const Tensor dx = context.OutputInPlaceOf({4, 0}, 0, dims);
+    CheckDims("dy", context.Input(5).dims(), dims);
+    const Tensor dx = context.OutputInPlaceOf({5, 0}, 0, dims);
     const Tensor dgamma = context.Output(1, gamma.dims());
     const Tensor dbeta = context.Output(2, beta.dims());
-    const Tensor x = context.Input(0), dy = context.Input(4);
-    groupnorm::Backward<T>(shape, x.data<T>(), gamma.DataOrNull<R>(),
+    const Tensor x = context.Input(0), dy = context.Input(5);
+    groupnorm::Backward<T>(shape, counts, x.data<T>(), gamma.DataOrNull<R>(),
                            stats.data<Statistics>(), dy.data<T>(), dx.data<T>(),
                            dgamma.DataOrNull<R>(), dbeta.DataOrNull<R>());
   }
@@ -327,10 +351,11 @@ bool Register() {
   bool done = false;
   Guard(
       [&] {
-        RegisterOp(ForwardOp::kName, {"x: T", "gamma: S", "beta: S"},
+        RegisterOp(ForwardOp::kName, {"x: T", "gamma: S", "beta: S", "mask: bool"},
                    {"y: T", "stats: double"}, &ForwardShapes);
         RegisterOp(BackwardOp::kName,
-                   {"x: T", "gamma: S", "beta: S", "stats: double", "dy: T"},
+                   {"x: T", "gamma: S", "beta: S", "mask: bool", "stats: double",
+                    "dy: T"},
                    {"dx: T", "dgamma: S", "dbeta: S"}, &BackwardShapes);
         RegisterKernels<ForwardOp>();
         RegisterKernels<BackwardOp>();

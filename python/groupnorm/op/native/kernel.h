@@ -4,18 +4,27 @@
 // channels, positions after it. G groups of D = C / G consecutive channels
 // each; statistics over A, D and B for each sample and group.
 //
+// What is done when:
+//   once a call      the layout is chosen, memory for each thread is taken
+//                    (Schedule), gradients of gamma and beta are added up
+//   once a batch     of samples that together are worth a visit, or a slice of
+//                    a large one (Unit): sums become statistics, and these
+//                    become coefficients (ForwardPlan, BackwardPlan)
+//   once a number    the loops, twice: for the sums, and for the result
+//
 // How it is accurate: a first look at a few positions gives each group a shift
 // near its mean; sums of (x - shift) and (x - shift)^2, in short float runs
 // added up in double, give mean and variance. Where the shift turns out to be
 // far from the mean, or the numbers leave float's range, those groups alone are
 // summed again in double. Then x - mean is taken before anything is scaled.
 //
-// How results do not depend on the number of threads: work is cut into chunks
-// by shape alone, and their sums are added in a fixed order.
+// How results do not depend on the number of threads: work is cut into units
+// and chunks by shape alone, and their sums are added in a fixed order.
 #ifndef GROUPNORM_KERNEL_H_
 #define GROUPNORM_KERNEL_H_
 
 #include <cmath>
+#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -35,168 +44,284 @@ struct Statistics {
   double mean, rstd;
 };
 
-// Sums of a group (of d and d^2) or of a channel (of dy and dy * xhat).
-struct Sums {
-  double first = 0, second = 0;
-  void operator+=(const Sums& other) {
-    first += other.first;
-    second += other.second;
-  }
-};
-
 inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
+inline int64_t Between(int64_t low, int64_t value, int64_t high) {
+  return std::max(low, std::min(value, high));
+}
 
-// How one sample is cut up, and which lane holds which channel.
+// Which positions of a sample count: all, or those where a value is not 0.
+class Mask {
+ public:
+  Mask() = default;
+  // Each value stands for `repeat` positions in a row.
+  Mask(const unsigned char* values, int64_t positions, int64_t repeat)
+      : values_(values), positions_(positions), repeat_(repeat) {}
+
+  explicit operator bool() const { return values_ != nullptr; }
+
+  // Calls f(begin, end, counts) for the parts of a range of positions that
+  // count as a whole, or do not.
+  template <class F>
+  void ForEachRange(int64_t sample, int64_t begin, int64_t end, F f) const {
+    if (values_ == nullptr) return f(begin, end, true);
+    const unsigned char* values = values_ + sample * (positions_ / repeat_);
+    while (begin < end) {
+      const int64_t first = begin / repeat_, last = CeilDiv(end, repeat_);
+      const bool counts = values[first] != 0;
+      int64_t i = first + 1;
+      while (i < last && (values[i] != 0) == counts) ++i;
+      const int64_t stop = std::min(end, i * repeat_);
+      f(begin, stop, counts);
+      begin = stop;
+    }
+  }
+
+  int64_t Count(int64_t sample) const {
+    int64_t count = 0;
+    ForEachRange(sample, 0, positions_, [&](int64_t begin, int64_t end, bool counts) {
+      if (counts) count += end - begin;
+    });
+    return count;
+  }
+
+ private:
+  const unsigned char* values_ = nullptr;
+  int64_t positions_ = 1, repeat_ = 1;
+};
+
+// A batch of samples, or a slice of one; units are numbered in blocks.
+struct Unit {
+  int64_t sample, samples, slice, block;
+};
+
+// How the data are seen as a matrix, and how they are cut up.
 //
-// A slice is a part of a sample that is worked on by itself: all channels where
-// the channels lie close together ("rows"), one group where each channel is a
-// long run of values ("runs"). Elements of a slice are numbered from 0, and a
-// chunk is a range of these numbers.
+// By columns: a sample is a matrix with a row for each position before the
+// channels. Everything that has a channel is a column, and there is one
+// coefficient for each lane of a row (or of several rows side by side).
+//
+// By rows, where much of a group lies in one piece: a row is a channel's piece,
+// and there is one coefficient for each row. Where these pieces are short, a
+// row is a whole group's piece, and gamma and beta lie along it ("short").
+//
+// The places of a coefficient are lanes or rows; `parts` of them in a group.
 class Layout {
  public:
-  explicit Layout(const Shape& shape) : shape_(shape) {
-    runs_ = shape.B >= kRun;
-    slices_ = runs_ ? shape.G : 1;
-    groups_ = shape.G / slices_;
-    channels_ = shape.C / slices_;
-    channel_lanes_ = runs_ ? kRun : shape.B;
-    lanes_ = Period() * (runs_ ? 1 : PositionsSideBySide());
-    width_ = runs_ ? kRun : lanes_;
+  Layout(const Shape& shape, bool masked) : shape_(shape) {
+    const int64_t piece = shape.D() * shape.B;  // of a group, in one
+    const int64_t sample = shape.Positions() * shape.C;
+    const bool torn = masked && shape.B > 1;  // where part of a piece counts
+    by_rows_ = shape.B >= kRun || torn || (shape.A == 1 && piece >= kPad);
+    short_ = by_rows_ && shape.B < kRun && !torn;
+    batch_ = by_rows_ && shape.A > 1
+                 ? 1
+                 : std::min(shape.N, Between(1, kBatch / sample, 64));
+    groups_ = shape.G;
+    if (by_rows_) {
+      groups_ = 1;
+      while (shape.G % groups_ || groups_ * shape.A * piece < kBatch) {
+        if (groups_ == shape.G) break;
+        ++groups_;
+      }
+    }
+    channels_ = groups_ * shape.D();
     elements_ = shape.Positions() * channels_;
-    chunk_ = RoundUp(std::max(kChunk, CeilDiv(elements_, kMostChunks)), width_);
+    side_by_side_ = by_rows_ ? 1 : PositionsSideBySide();
+    parts_ = short_ ? 1 : shape.D();
+    run_ = by_rows_ ? 1 : shape.B;
+    places_ = groups_ * parts_ * run_ * side_by_side_;
+    width_ = by_rows_ ? shape.B : places_;
+    chunk_ = elements_;
+    if (batch_ == 1 && !short_ && (groups_ == 1 || !by_rows_))
+      chunk_ = RoundUp(std::max(kChunk, CeilDiv(elements_, kMostChunks)),
+                       by_rows_ ? kPad : width_);
   }
 
   const Shape& shape() const { return shape_; }
-  int64_t slices() const { return slices_; }
+  bool by_rows() const { return by_rows_; }
+  bool is_short() const { return short_; }
+  int64_t batch() const { return batch_; }  // most samples of a unit
+  int64_t slices() const { return shape_.G / groups_; }
   int64_t groups() const { return groups_; }      // of a slice
   int64_t channels() const { return channels_; }  // of a slice
   int64_t D() const { return shape_.D(); }
   int64_t chunks() const { return CeilDiv(elements_, chunk_); }
-  int64_t lanes() const { return lanes_; }
+  int64_t parts() const { return parts_; }
+  // Of a sample in a unit, and with what it takes to keep columns aligned.
+  int64_t places() const { return places_; }
+  int64_t stride() const { return by_rows_ ? places_ : RoundUp(places_, kPad); }
   // Neighbouring lanes that belong to one channel.
-  int64_t channel_lanes() const { return channel_lanes_; }
+  int64_t run() const { return run_; }
+  // Places after which the channels start again.
+  int64_t Period() const { return groups_ * parts_ * run_; }
+  // Numbers of a group that lie in one piece.
+  int64_t Piece() const { return shape_.D() * shape_.B; }
 
-  // Lanes after which the channels start again.
-  int64_t Period() const { return channel_lanes_ * channels_; }
-
-  // Calls f(offset, rows, width, lane) for the pieces of a chunk: rows of
-  // `width` elements that lie one after the other from `offset` on.
+  // By columns: calls f(s, offset, rows, width, counts) for the pieces of a
+  // chunk, rows of `width` elements that lie one after the other from `offset`
+  // on, of the unit's sample s.
   template <class F>
-  void ForEachPiece(int64_t sample, int64_t slice, int64_t chunk, F f) const {
+  void ForEachColumnPiece(const Unit& unit, int64_t chunk, const Mask& mask,
+                          F f) const {
     const int64_t begin = chunk * chunk_;
     const int64_t end = std::min(elements_, begin + chunk_);
-    if (!runs_) return Rows(sample * elements_ + begin, end - begin, 0, f);
-    const int64_t B = shape_.B;
-    for (int64_t at = begin; at < end;) {
-      const int64_t d = at / B % channels_, a = at / (B * channels_), b = at % B;
-      const int64_t count = std::min(B - b, end - at);
-      Rows(RunOffset(sample, slice, a, d) + b, count, d * kRun, f);
-      at += count;
+    const int64_t row = channels_ * shape_.B;  // of one position before them
+    for (int64_t s = 0; s < unit.samples; ++s) {
+      const int64_t sample = unit.sample + s;
+      const auto rows = [&](int64_t from, int64_t to, bool counts) {
+        const int64_t count = (to - from) * row, offset = sample * elements_ + from * row;
+        const int64_t whole = count / width_ * width_;
+        if (whole > 0) f(s, offset, count / width_, width_, counts);
+        if (count > whole) f(s, offset + whole, 1, count - whole, counts);
+      };
+      mask.ForEachRange(sample, begin / row, end / row, rows);
     }
   }
 
-  // Calls f(offset, rows, stride, width, lane) for a few positions, spread
-  // evenly and away from the ends. Returns how many values of a group that is.
+  // By rows: calls f(offset, row, rows, column, width) for the pieces of a
+  // chunk, cut into rows of `width` of which each position before the channels
+  // has a whole number. The first one is the unit's row `row`, from `column` on.
   template <class F>
-  int64_t ForEachProbe(int64_t sample, int64_t slice, F f) const {
-    const int64_t B = shape_.B;
-    if (!runs_) {
-      const int64_t rows = Between(1, shape_.A / 32, 8);
-      const int64_t step = shape_.A / rows;
-      f(sample * elements_ + step / 2 * Period(), rows, step * Period(),
-        Period(), 0);
-      return rows * B * shape_.D();
+  void ForEachRowPiece(const Unit& unit, int64_t chunk, int64_t width, F f) const {
+    // Several samples lie in one piece.
+    const int64_t length = channels_ * shape_.B * unit.samples;
+    const int64_t begin = chunk * chunk_;
+    const int64_t end = unit.samples > 1 ? length : std::min(elements_, begin + chunk_);
+    for (int64_t at = begin; at < end;) {
+      const int64_t a = at / length, row = at % length / width, column = at % width;
+      const int64_t left = std::min(end, (a + 1) * length) - at;
+      const int64_t offset = Offset(unit, a) + at % length;
+      const bool whole = column == 0 && left >= width;
+      const int64_t rows = whole ? left / width : 1;
+      const int64_t columns = whole ? width : std::min(width - column, left);
+      f(offset, row, rows, column, columns);
+      at += rows * columns;
     }
-    const int64_t probes = Between(1, elements_ / 512, 16);
-    const int64_t step = elements_ / probes;
-    for (int64_t at = step / 2; at < probes * step; at += step) {
-      const int64_t d = at / B % channels_, a = at / (B * channels_);
-      const int64_t b = std::min(at % B, B - kRun);
-      f(RunOffset(sample, slice, a, d) + b, 1, kRun, kRun, d * kRun);
-    }
-    return probes * kRun;
+  }
+
+  // The same, with each piece cut where the mask changes, and whether it counts:
+  // f(offset, row, rows, width, counts), where a row is `stride` elements long.
+  template <class F>
+  void ForEachMaskedPiece(const Unit& unit, int64_t chunk, const Mask& mask,
+                          int64_t stride, F f) const {
+    const int64_t in_sample = channels_ * shape_.B / stride;
+    ForEachRowPiece(unit, chunk, stride, [&](int64_t offset, int64_t row, int64_t rows,
+                                             int64_t column, int64_t columns) {
+      if (!mask) return f(offset, row, rows, columns, true);
+      for (const int64_t end = row + rows; row < end;) {
+        const int64_t count = std::min(end - row, in_sample - row % in_sample);
+        const int64_t before = offset / (shape_.C * shape_.B);
+        const int64_t first = before % shape_.A * shape_.B + column;
+        // All of a group's piece is at one position if a row is that piece.
+        const int64_t size = short_ ? 1 : columns;
+        const auto part = [&](int64_t from, int64_t to, bool counts) {
+          f(offset + from - first, row, count, short_ ? columns : to - from, counts);
+        };
+        mask.ForEachRange(before / shape_.A, first, first + size, part);
+        row += count;
+        offset += count * stride;
+      }
+    });
+  }
+
+  // The unit's first element at a position before the channels.
+  int64_t Offset(const Unit& unit, int64_t a) const {
+    return ((unit.sample * shape_.A + a) * shape_.C + unit.slice * channels_) *
+           shape_.B;
   }
 
  private:
-  static constexpr int64_t kRun = 32;        // lanes of a channel, in "runs"
-  static constexpr int64_t kMinLanes = 64;   // in "rows"
-  static constexpr int64_t kChunk = 65536;   // elements
+  static constexpr int64_t kRun = 32;  // a channel's numbers that make a row
+  static constexpr int64_t kMinLanes = 64;
+  static constexpr int64_t kBatch = 8192;   // elements
+  static constexpr int64_t kChunk = 65536;  // elements
   static constexpr int64_t kMostChunks = 256;
 
-  static int64_t Between(int64_t low, int64_t value, int64_t high) {
-    return std::max(low, std::min(value, high));
-  }
-
-  // In "rows": as many positions as make whole vectors, and enough of them.
+  // By columns: as many positions as make whole vectors, and enough of them.
   int64_t PositionsSideBySide() const {
+    const int64_t row = shape_.C * shape_.B;
     int64_t positions = 1;
-    while (Period() * positions % kPad != 0) positions *= 2;
-    positions *= CeilDiv(kMinLanes, Period() * positions);
+    while (row * positions % kPad != 0) positions *= 2;
+    positions *= CeilDiv(kMinLanes, row * positions);
     return std::min(shape_.A, positions);
   }
 
-  int64_t RunOffset(int64_t sample, int64_t slice, int64_t a, int64_t d) const {
-    const int64_t c = slice * channels_ + d;
-    return ((sample * shape_.A + a) * shape_.C + c) * shape_.B;
-  }
-
-  template <class F>
-  void Rows(int64_t offset, int64_t count, int64_t lane, F f) const {
-    const int64_t rows = count / width_, whole = rows * width_;
-    if (rows > 0) f(offset, rows, width_, lane);
-    if (count > whole) f(offset + whole, 1, count - whole, lane);
-  }
-
   const Shape shape_;
-  bool runs_;
-  int64_t slices_, groups_, channels_, channel_lanes_, lanes_, width_;
-  int64_t elements_, chunk_;
+  bool by_rows_, short_;
+  int64_t batch_, groups_, channels_, elements_, side_by_side_;
+  int64_t parts_, run_, places_, width_, chunk_;
 };
 
-// One value per lane of everything that the loops read or add to.
+// Memory that is not set to anything.
+template <class S>
+std::unique_ptr<S[]> Raw(int64_t size) {
+  return std::unique_ptr<S[]>(new S[size]);
+}
+
+// What a thread keeps of its unit: a value per place of everything that the
+// loops read or add to, and one per group or channel of each sample.
 template <class R>
-class Lanes {
+class Work {
  public:
-  explicit Lanes(const Layout& layout)
-      : size_(RoundUp(layout.lanes(), kPad)),
-        reals_(5 * size_),
-        doubles_(3 * size_) {}
+  explicit Work(const Layout& layout)
+      : size_(layout.batch() * layout.stride()),
+        groups_(layout.batch() * layout.groups()),
+        reals_(Raw<R>(6 * size_)),
+        doubles_(layout.by_rows() ? nullptr : Raw<double>(3 * size_)),
+        shifts_(Raw<R>(groups_)),
+        lanes_(layout.is_short() ? Raw<R>(2 * layout.Piece() * layout.groups())
+                                 : nullptr) {
+    const int64_t stride = layout.stride(), places = layout.places();
+    for (int64_t at = 0; at < 6 * size_; at += stride)
+      std::fill_n(&reals_[at] + places, stride - places, R(0));
+  }
 
   R* shift() { return &reals_[0]; }
   R* scale() { return &reals_[size_]; }
   R* slope() { return &reals_[2 * size_]; }
   R* curve() { return &reals_[3 * size_]; }
   R* offset() { return &reals_[4 * size_]; }
+  R* zeros() {
+    std::fill_n(&reals_[5 * size_], size_, R(0));
+    return &reals_[5 * size_];
+  }
   double* exact_shift() { return &doubles_[0]; }
   double* first() { return &doubles_[size_]; }
   double* second() { return &doubles_[2 * size_]; }
+  R* group_shift() { return shifts_.get(); }
+  R* lane_sum() { return lanes_.get(); }
 
   void ClearSums() { std::fill(first(), first() + 2 * size_, 0.0); }
 
  private:
-  const int64_t size_;
-  std::vector<R> reals_;
-  std::vector<double> doubles_;
+  const int64_t size_, groups_;
+  std::unique_ptr<R[]> reals_;
+  std::unique_ptr<double[]> doubles_;
+  std::unique_ptr<R[]> shifts_, lanes_;
 };
 
-// Sets every lane of channel c, in group g, to of_group(g)(c).
+// Sets every place of channel c, in group g of the unit (all samples' groups
+// are counted through), to of_group(g)(c).
 template <class R, class F>
-void SetLanes(const Layout& layout, R* values, F of_group) {
-  const int64_t D = layout.D(), run = layout.channel_lanes();
-  for (int64_t g = 0; g < layout.groups(); ++g) {
-    const auto value = of_group(g);
-    const int64_t end = (g + 1) * D;
-    if (run == 1) {
-      for (int64_t c = g * D; c < end; ++c) values[c] = value(c);
-    } else {
-      for (int64_t c = g * D; c < end; ++c)
-        std::fill_n(values + c * run, run, value(c));
-    }
-  }
+void SetPlaces(const Layout& layout, int64_t samples, R* values, F of_group) {
+  const int64_t parts = layout.parts(), run = layout.run();
   const int64_t period = layout.Period();
-  for (int64_t lane = period; lane < layout.lanes(); lane += period)
-    std::copy_n(values, period, values + lane);
+  for (int64_t s = 0; s < samples; ++s, values += layout.stride()) {
+    R* at = values;
+    for (int64_t g = 0; g < layout.groups(); ++g) {
+      const auto value = of_group(s * layout.groups() + g);
+      const int64_t begin = g * parts, end = begin + parts;
+      if (run == 1) {
+        for (int64_t c = begin; c < end; ++c) *at++ = value(c);
+      } else {
+        for (int64_t c = begin; c < end; ++c, at += run)
+          std::fill_n(at, run, value(c));
+      }
+    }
+    for (int64_t lane = period; lane < layout.places(); lane += period)
+      std::copy_n(values, period, values + lane);
+  }
 }
 
 // The sum, as four chains of additions that a processor can overlap.
@@ -209,19 +334,21 @@ inline double Total(const double* values, int64_t count) {
   return (part[0] + part[1]) + (part[2] + part[3]);
 }
 
-// Adds up the lanes of each run of `channels` channels.
+// By columns: adds up the lanes of each run of `channels` channels.
 template <class R>
-void FoldLanes(const Layout& layout, int64_t channels, Lanes<R>* lanes,
-               Sums* sums) {
-  const int64_t period = layout.Period();
-  double *first = lanes->first(), *second = lanes->second();
-  for (int64_t start = period; start < layout.lanes(); start += period) {
-    for (int64_t i = 0; i < period; ++i) first[i] += first[start + i];
-    for (int64_t i = 0; i < period; ++i) second[i] += second[start + i];
+void FoldLanes(const Layout& layout, int64_t samples, int64_t channels,
+               Work<R>* work, Sums* sums) {
+  const int64_t period = layout.Period(), run = channels * layout.run();
+  for (int64_t s = 0; s < samples; ++s) {
+    double* first = work->first() + s * layout.stride();
+    double* second = work->second() + s * layout.stride();
+    for (int64_t start = period; start < layout.places(); start += period) {
+      for (int64_t i = 0; i < period; ++i) first[i] += first[start + i];
+      for (int64_t i = 0; i < period; ++i) second[i] += second[start + i];
+    }
+    for (int64_t lane = 0; lane < period; lane += run)
+      *sums++ = {Total(first + lane, run), Total(second + lane, run)};
   }
-  const int64_t run = channels * layout.channel_lanes();
-  for (int64_t lane = 0; lane < period; lane += run)
-    *sums++ = {Total(first + lane, run), Total(second + lane, run)};
 }
 
 // A mean as a number that is taken off the data, and the small rest.
@@ -239,12 +366,7 @@ R Rest(const Statistics& stats) {
   return static_cast<R>(Center<R>(stats.mean).rest * stats.rstd);
 }
 
-// A slice of a sample; the samples are numbered in blocks.
-struct Unit {
-  int64_t sample, slice, block;
-};
-
-// Gamma or beta of a unit's channels; `absent` for each where there is none.
+// Gamma or beta of a slice's channels; `absent` for each where there is none.
 template <class R>
 class Parameter {
  public:
@@ -258,19 +380,31 @@ class Parameter {
   R absent_;
 };
 
+// Gamma or beta along the short rows: a value for each number of a sample.
+template <class R>
+std::vector<R> Spread(const Layout& layout, const R* values, R absent) {
+  std::vector<R> lanes;
+  if (!layout.is_short()) return lanes;
+  const Shape& shape = layout.shape();
+  lanes.reserve(shape.C * shape.B);
+  for (int64_t c = 0; c < shape.C; ++c)
+    lanes.insert(lanes.end(), shape.B, values ? values[c] : absent);
+  return lanes;
+}
+
 template <class R>
 auto Constant(R value) {
   return [value](int64_t) { return value; };
 }
 
 // Runs the two passes over all units, on the threads there are. A plan has
-//   Start(unit, lanes)              before anything else
-//   Load(unit, lanes)               fills the lanes for the first pass
-//   Sum(unit, chunk, lanes, part)   first pass, over one chunk
-//   Finish(unit, total, lanes)      once, with the sums of all chunks
-//   SetUp(unit, total, lanes)       fills the lanes for the second pass
-//   Apply(unit, chunk, lanes)       second pass, over one chunk
-// where a part or total is `sums` Sums.
+//   Start(unit, work)               before anything else
+//   Load(unit, work)                coefficients for the first pass
+//   Sum(unit, chunk, work, part)    first pass, over one chunk
+//   Finish(unit, total, work)       once, with the sums of all chunks
+//   SetUp(unit, total, work)        coefficients for the second pass
+//   Apply(unit, chunk, work)        second pass, over one chunk
+// where a part or total is `sums` Sums for each sample.
 template <class R>
 class Schedule {
  public:
@@ -279,18 +413,20 @@ class Schedule {
         N_(layout.shape().N),
         slices_(layout.slices()),
         chunks_(layout.chunks()),
-        sums_(sums) {
+        sums_(sums * layout.batch()) {
     const int threads = layout.shape().Size() < kInline ? 1 : Threads();
     split_ = threads > 1 && chunks_ > 1 && N_ * slices_ < 4 * threads;
     const int64_t tasks = split_ ? N_ * slices_ * chunks_ : Blocks() * slices_;
     slots_ = static_cast<int>(std::min<int64_t>(threads, tasks));
-    lanes_.reserve(slots_);
-    for (int slot = 0; slot < slots_; ++slot) lanes_.emplace_back(layout);
+    work_.reserve(slots_);
+    for (int slot = 0; slot < slots_; ++slot) work_.emplace_back(layout);
   }
 
   // Blocks are made by shape alone. They bound the memory that gradients of
   // gamma and beta take, since those are added up in place within a block.
-  int64_t Blocks() const { return std::min<int64_t>(N_, 256); }
+  int64_t Blocks() const {
+    return std::min<int64_t>(CeilDiv(N_, layout_.batch()), 256);
+  }
 
   template <class Plan>
   void Run(Plan* plan) {
@@ -308,25 +444,28 @@ class Schedule {
     ForEach(Blocks() * slices_, slots_, [&](int64_t task, int slot) {
       const int64_t block = task / slices_, slice = task % slices_;
       Sums* total = &scratch[2 * sums_ * slot];
-      for (int64_t n = Begin(block); n < Begin(block + 1); ++n)
-        RunUnit(plan, Unit{n, slice, block}, total, &lanes_[slot]);
+      const int64_t end = Begin(block + 1);
+      for (int64_t n = Begin(block); n < end; n += layout_.batch()) {
+        const int64_t samples = std::min(layout_.batch(), end - n);
+        RunUnit(plan, Unit{n, samples, slice, block}, total, &work_[slot]);
+      }
     });
   }
 
   template <class Plan>
-  void RunUnit(Plan* plan, const Unit& unit, Sums* total, Lanes<R>* lanes) {
+  void RunUnit(Plan* plan, const Unit& unit, Sums* total, Work<R>* work) {
     Sums* part = total + sums_;
-    plan->Start(unit, lanes);
-    plan->Load(unit, lanes);
-    plan->Sum(unit, 0, lanes, total);
+    plan->Start(unit, work);
+    plan->Load(unit, work);
+    plan->Sum(unit, 0, work, total);
     for (int64_t chunk = 1; chunk < chunks_; ++chunk) {
-      plan->Sum(unit, chunk, lanes, part);
+      plan->Sum(unit, chunk, work, part);
       Add(part, total);
     }
-    plan->Finish(unit, total, lanes);
-    plan->SetUp(unit, total, lanes);
+    plan->Finish(unit, total, work);
+    plan->SetUp(unit, total, work);
     for (int64_t chunk = 0; chunk < chunks_; ++chunk)
-      plan->Apply(unit, chunk, lanes);
+      plan->Apply(unit, chunk, work);
   }
 
   // Few units: the threads share each of them, chunk by chunk.
@@ -337,21 +476,21 @@ class Schedule {
       return &parts[(unit * chunks_ + chunk) * sums_];
     };
     const int64_t units = N_ * slices_;
-    for (int64_t i = 0; i < units; ++i) plan->Start(At(i), &lanes_[0]);
+    for (int64_t i = 0; i < units; ++i) plan->Start(At(i), &work_[0]);
     ForEach(units * chunks_, slots_, [&](int64_t task, int slot) {
       const int64_t i = task / chunks_, chunk = task % chunks_;
-      plan->Load(At(i), &lanes_[slot]);
-      plan->Sum(At(i), chunk, &lanes_[slot], part(i, chunk));
+      plan->Load(At(i), &work_[slot]);
+      plan->Sum(At(i), chunk, &work_[slot], part(i, chunk));
     });
     for (int64_t i = 0; i < units; ++i) {
       for (int64_t chunk = 1; chunk < chunks_; ++chunk)
         Add(part(i, chunk), part(i, 0));
-      plan->Finish(At(i), part(i, 0), &lanes_[0]);
+      plan->Finish(At(i), part(i, 0), &work_[0]);
     }
     ForEach(units * chunks_, slots_, [&](int64_t task, int slot) {
       const int64_t i = task / chunks_, chunk = task % chunks_;
-      plan->SetUp(At(i), part(i, 0), &lanes_[slot]);
-      plan->Apply(At(i), chunk, &lanes_[slot]);
+      plan->SetUp(At(i), part(i, 0), &work_[slot]);
+      plan->Apply(At(i), chunk, &work_[slot]);
     });
   }
 
@@ -366,14 +505,40 @@ class Schedule {
     const int64_t sample = i / slices_;
     int64_t block = sample * Blocks() / N_;
     while (Begin(block + 1) <= sample) ++block;
-    return {sample, i % slices_, block};
+    return {sample, 1, i % slices_, block};
   }
 
   const Layout& layout_;
   const int64_t N_, slices_, chunks_, sums_;
   bool split_;
   int slots_;
-  std::vector<Lanes<R>> lanes_;
+  std::vector<Work<R>> work_;
+};
+
+// What both directions know: where a unit's statistics are, and how many
+// values of its groups count.
+class Groups {
+ public:
+  Groups(const Layout& layout, const Mask& mask) : layout_(layout), mask_(mask) {}
+
+  // Of all samples of a unit.
+  int64_t Of(const Unit& unit) const { return unit.samples * layout_.groups(); }
+
+  // Of the unit's first group. A unit of several samples has all their groups.
+  int64_t First(const Unit& unit) const {
+    return unit.sample * layout_.shape().G + unit.slice * layout_.groups();
+  }
+
+  // How many values count in a group of the unit's sample s.
+  int64_t Count(const Unit& unit, int64_t s) const {
+    const int64_t positions = mask_ ? mask_.Count(unit.sample + s)
+                                    : layout_.shape().Positions();
+    return positions * layout_.D();
+  }
+
+ private:
+  const Layout& layout_;
+  const Mask& mask_;
 };
 
 template <class T>
@@ -381,156 +546,291 @@ class ForwardPlan {
   using R = RealOf<T>;
 
  public:
-  ForwardPlan(const Layout& layout, const T* x, const R* gamma, const R* beta,
-              double epsilon, T* y, Statistics* stats)
+  ForwardPlan(const Layout& layout, const Mask& mask, const T* x, const R* gamma,
+              const R* beta, double epsilon, T* y, Statistics* stats)
       : layout_(layout),
-        count_(layout.shape().Positions() * layout.shape().D()),
+        mask_(mask),
+        groups_(layout, mask),
         x_(x),
-        gamma_(gamma),
-        beta_(beta),
+        gamma_(layout.is_short() ? nullptr : gamma),
+        beta_(layout.is_short() ? nullptr : beta),
+        gamma_lanes_(Spread<R>(layout, gamma, 1)),
+        beta_lanes_(Spread<R>(layout, beta, 0)),
         epsilon_(epsilon),
         y_(y),
         stats_(stats) {}
 
   // A shift near the mean, kept where the mean will be.
-  void Start(const Unit& unit, Lanes<R>* lanes) {
-    std::fill_n(lanes->shift(), layout_.lanes(), R(0));
-    lanes->ClearSums();
-    const int64_t count = layout_.ForEachProbe(
-        unit.sample, unit.slice,
-        [&](int64_t offset, int64_t rows, int64_t stride, int64_t width,
-            int64_t lane) {
-          groupnorm::Run(
-              Moments<T, R>{x_ + offset, stride, lanes->shift() + lane,
-                            lanes->first() + lane, lanes->second() + lane},
-              rows, width);
-        });
-    std::vector<Sums> sums(layout_.groups());
-    FoldLanes(layout_, layout_.D(), lanes, sums.data());
+  void Start(const Unit& unit, Work<R>* work) {
+    std::vector<Sums> sums(groups_.Of(unit));
+    std::vector<int64_t> counts(unit.samples);
+    layout_.by_rows() ? ProbeRows(unit, work, &sums, &counts)
+                      : ProbeColumns(unit, work, &sums, &counts);
     Statistics* stats = StatsOf(unit);
-    for (int64_t g = 0; g < layout_.groups(); ++g) {
-      const R shift = static_cast<R>(sums[g].first / count);
-      stats[g].mean = std::isfinite(shift) ? shift : 0;
-    }
+    for (int64_t s = 0, g = 0; s < unit.samples; ++s)
+      for (int64_t i = 0; i < layout_.groups(); ++i, ++g) {
+        const R shift =
+            counts[s] ? static_cast<R>(sums[g].first / counts[s]) : R(0);
+        stats[g].mean = std::isfinite(shift) ? shift : 0;
+      }
   }
 
-  void Load(const Unit& unit, Lanes<R>* lanes) {
+  void Load(const Unit& unit, Work<R>* work) {
     const Statistics* stats = StatsOf(unit);
-    SetLanes(layout_, lanes->shift(),
-             [&](int64_t g) { return Constant(static_cast<R>(stats[g].mean)); });
-  }
-
-  void Sum(const Unit& unit, int64_t chunk, Lanes<R>* lanes, Sums* part) {
-    lanes->ClearSums();
-    SumRows<R>(unit, chunk, lanes->shift(), lanes);
-    FoldLanes(layout_, layout_.D(), lanes, part);
-  }
-
-  void Finish(const Unit& unit, Sums* total, Lanes<R>* lanes) {
-    Statistics* stats = StatsOf(unit);
-    bool good = true;
-    for (int64_t g = 0; g < layout_.groups(); ++g) good &= Good(total[g]);
-    if (!good) SumExactly(unit, total, lanes);
-    for (int64_t g = 0; g < layout_.groups(); ++g) {
-      const double rest = total[g].first / count_;
-      stats[g].mean += rest;
-      stats[g].rstd = 1 / std::sqrt(Variance(total[g]) + epsilon_);
+    if (layout_.by_rows()) {
+      for (int64_t g = 0; g < groups_.Of(unit); ++g)
+        work->group_shift()[g] = static_cast<R>(stats[g].mean);
+    } else {
+      SetPlaces(layout_, unit.samples, work->shift(), [&](int64_t g) {
+        return Constant(static_cast<R>(stats[g].mean));
+      });
     }
   }
 
-  void SetUp(const Unit& unit, const Sums*, Lanes<R>* lanes) {
+  void Sum(const Unit& unit, int64_t chunk, Work<R>* work, Sums* part) {
+    const R* shift = layout_.by_rows() ? work->group_shift() : work->shift();
+    SumMoments<R>(unit, chunk, shift, work, part);
+  }
+
+  void Finish(const Unit& unit, Sums* total, Work<R>* work) {
+    bool good = true;
+    for (int64_t s = 0; s < unit.samples; ++s) {
+      const double share = Share(unit, s);
+      const Sums* sums = total + s * layout_.groups();
+      for (int64_t g = 0; g < layout_.groups(); ++g) good &= Good(sums[g], share);
+    }
+    if (!good) SumExactly(unit, total, work);
+    Statistics* stats = StatsOf(unit);
+    for (int64_t s = 0, i = 0; s < unit.samples; ++s) {
+      const double share = Share(unit, s);
+      for (int64_t g = 0; g < layout_.groups(); ++g, ++i) {
+        // Nothing counts: whatever was seen is left out.
+        if (share == 0) total[i] = {}, stats[i].mean = 0;
+        stats[i].mean += total[i].first * share;
+        stats[i].rstd = 1 / std::sqrt(Variance(total[i], share) + epsilon_);
+      }
+    }
+  }
+
+  void SetUp(const Unit& unit, const Sums*, Work<R>* work) {
     const Statistics* stats = StatsOf(unit);
     const Parameter<R> gamma(gamma_, 1, unit, layout_);
     const Parameter<R> beta(beta_, 0, unit, layout_);
-    SetLanes(layout_, lanes->shift(), [&](int64_t g) {
+    SetPlaces(layout_, unit.samples, work->shift(), [&](int64_t g) {
       return Constant(Center<R>(stats[g].mean).shift);
     });
-    SetLanes(layout_, lanes->scale(), [&](int64_t g) {
+    SetPlaces(layout_, unit.samples, work->scale(), [&](int64_t g) {
       return [=, rstd = static_cast<R>(stats[g].rstd)](int64_t c) {
         return gamma(c) * rstd;
       };
     });
-    SetLanes(layout_, lanes->offset(), [&](int64_t g) {
+    SetPlaces(layout_, unit.samples, work->offset(), [&](int64_t g) {
       return [=, rest = Rest<R>(stats[g])](int64_t c) {
         return beta(c) - gamma(c) * rest;
       };
     });
   }
 
-  void Apply(const Unit& unit, int64_t chunk, Lanes<R>* lanes) {
-    layout_.ForEachPiece(
-        unit.sample, unit.slice, chunk,
-        [&](int64_t offset, int64_t rows, int64_t width, int64_t lane) {
-          groupnorm::Run(Affine<T>{x_ + offset, y_ + offset, width,
-                                   lanes->shift() + lane, lanes->scale() + lane,
-                                   lanes->offset() + lane},
-                         rows, width);
+  void Apply(const Unit& unit, int64_t chunk, Work<R>* work) {
+    if (!layout_.by_rows()) {
+      layout_.ForEachColumnPiece(
+          unit, chunk, Mask(),
+          [&](int64_t s, int64_t offset, int64_t rows, int64_t width, bool) {
+            const int64_t lane = s * layout_.stride();
+            groupnorm::Run(Affine<T>{x_ + offset, y_ + offset, width,
+                                     work->shift() + lane, work->scale() + lane,
+                                     work->offset() + lane},
+                           rows, width);
+          });
+      return;
+    }
+    const int64_t width = layout_.is_short() ? layout_.Piece() : layout_.shape().B;
+    const int64_t lane = unit.slice * layout_.groups() * layout_.Piece();
+    layout_.ForEachRowPiece(
+        unit, chunk, width,
+        [&](int64_t offset, int64_t row, int64_t rows, int64_t, int64_t columns) {
+          RowAffine<T> loop{x_ + offset, y_ + offset, columns, work->shift() + row,
+                            work->scale() + row, work->offset() + row, nullptr,
+                            nullptr, layout_.groups()};
+          if (layout_.is_short()) {
+            loop.gamma = gamma_lanes_.data() + lane;
+            loop.beta = beta_lanes_.data() + lane;
+          }
+          groupnorm::Run(loop, rows, columns);
         });
   }
 
  private:
-  Statistics* StatsOf(const Unit& unit) const {
-    return stats_ + unit.sample * layout_.shape().G +
-           unit.slice * layout_.groups();
+  Statistics* StatsOf(const Unit& unit) const { return stats_ + groups_.First(unit); }
+
+  // 1 / the number of values that count in a group of sample s, or 0.
+  double Share(const Unit& unit, int64_t s) const {
+    const int64_t count = groups_.Count(unit, s);
+    return count > 0 ? 1.0 / count : 0;
+  }
+
+  // Sums x over a few positions that count, spread evenly and away from the
+  // ends. `counts` is how many values of a group that is, for each sample.
+  void ProbeColumns(const Unit& unit, Work<R>* work, std::vector<Sums>* sums,
+                    std::vector<int64_t>* counts) {
+    const Shape& shape = layout_.shape();
+    std::fill_n(work->shift(), unit.samples * layout_.stride(), R(0));
+    work->ClearSums();
+    for (int64_t s = 0; s < unit.samples; ++s) {
+      const int64_t lane = s * layout_.stride(), sample = unit.sample + s;
+      const auto probe = [&](int64_t a, int64_t rows, int64_t step) {
+        const int64_t row = shape.C * shape.B;
+        groupnorm::Run(
+            Moments<T, R>{x_ + (sample * shape.A + a) * row, step * row,
+                          work->shift() + lane, work->first() + lane,
+                          work->second() + lane},
+            rows, row);
+        (*counts)[s] += rows * shape.B * shape.D();
+      };
+      mask_.ForEachRange(sample, 0, shape.Positions(),
+                         [&](int64_t begin, int64_t end, bool counts) {
+                           const int64_t rows = (end - begin) / shape.B;
+                           const int64_t some = Between(1, rows / 32, 8);
+                           const int64_t step = rows / some;
+                           if (counts)
+                             probe(begin / shape.B + step / 2, some, step);
+                         });
+    }
+    FoldLanes(layout_, unit.samples, layout_.D(), work, sums->data());
+  }
+
+  void ProbeRows(const Unit& unit, Work<R>* work, std::vector<Sums>* sums,
+                 std::vector<int64_t>* counts) {
+    const Shape& shape = layout_.shape();
+    const int64_t piece = layout_.Piece(), B = shape.B;
+    const R zero = 0;
+    std::fill_n(work->group_shift(), groups_.Of(unit), zero);
+    if (!mask_ || layout_.is_short()) {
+      const int64_t width = piece < 64 ? kPad : std::min<int64_t>(32, piece);
+      const int64_t probes = Between(1, shape.A * piece / 512, 16);
+      const int64_t step = shape.A * piece / probes;
+      for (int64_t at = step / 2; at < probes * step; at += step) {
+        const int64_t from = std::min(at % piece, piece - width);
+        const T* x = x_ + layout_.Offset(unit, at / piece) + from;
+        groupnorm::Run(RowMoments<T, R>{x, piece, work->group_shift(),
+                                        sums->data(), 1},
+                       groups_.Of(unit), width);
+      }
+      std::fill(counts->begin(), counts->end(), probes * width);
+      return;
+    }
+    for (int64_t s = 0; s < unit.samples; ++s) {
+      const int64_t groups = layout_.groups();
+      const auto probe = [&](int64_t position, int64_t width) {
+        // In the middle one of a group's channels.
+        const Unit one = {unit.sample + s, 1, unit.slice, unit.block};
+        const T* x = x_ + layout_.Offset(one, position / B) +
+                     layout_.D() / 2 * B + position % B;
+        groupnorm::Run(RowMoments<T, R>{x, piece, work->group_shift(),
+                                        sums->data() + s * groups, 1},
+                       groups, width);
+        (*counts)[s] += width;
+      };
+      mask_.ForEachRange(
+          unit.sample + s, 0, shape.Positions(),
+          [&](int64_t begin, int64_t end, bool counts) {
+            if (!counts) return;
+            const int64_t middle = begin + (end - begin) / 2;
+            probe(middle, Between(1, std::min(end, RoundUp(middle + 1, B)) - middle, 32));
+          });
+    }
   }
 
   template <class S>
-  void SumRows(const Unit& unit, int64_t chunk, const S* shift,
-               Lanes<R>* lanes) {
-    layout_.ForEachPiece(
-        unit.sample, unit.slice, chunk,
-        [&](int64_t offset, int64_t rows, int64_t width, int64_t lane) {
-          groupnorm::Run(
-              Moments<T, S>{x_ + offset, width, shift + lane,
-                            lanes->first() + lane, lanes->second() + lane},
-              rows, width);
+  void SumMoments(const Unit& unit, int64_t chunk, const S* shift, Work<R>* work,
+                  Sums* part) {
+    if (!layout_.by_rows()) {
+      work->ClearSums();
+      layout_.ForEachColumnPiece(
+          unit, chunk, mask_,
+          [&](int64_t s, int64_t offset, int64_t rows, int64_t width, bool counts) {
+            if (!counts) return;
+            const int64_t lane = s * layout_.stride();
+            groupnorm::Run(
+                Moments<T, S>{x_ + offset, width, shift + lane,
+                              work->first() + lane, work->second() + lane},
+                rows, width);
+          });
+      return FoldLanes(layout_, unit.samples, layout_.D(), work, part);
+    }
+    std::fill_n(part, groups_.Of(unit), Sums{});
+    if (!mask_ || layout_.is_short()) {
+      layout_.ForEachRowPiece(
+          unit, chunk, layout_.Piece(),
+          [&](int64_t offset, int64_t row, int64_t rows, int64_t, int64_t columns) {
+            groupnorm::Run(
+                RowMoments<T, S>{x_ + offset, columns, shift + row, part + row, 1},
+                rows, columns);
+          });
+      return;
+    }
+    const int64_t B = layout_.shape().B, D = layout_.D();
+    layout_.ForEachMaskedPiece(
+        unit, chunk, mask_, B,
+        [&](int64_t offset, int64_t row, int64_t rows, int64_t columns, bool counts) {
+          for (const int64_t end = row + rows; counts && row < end;) {
+            const int64_t g = row / D, count = std::min(end - row, D - row % D);
+            groupnorm::Run(RowMoments<T, S>{x_ + offset, B, shift + g, part + g, 0},
+                           count, columns);
+            row += count;
+            offset += count * B;
+          }
         });
   }
 
-  double Variance(const Sums& sums) const {
-    const double rest = sums.first / count_;
-    const double variance = sums.second / count_ - rest * rest;
+  static double Variance(const Sums& sums, double share) {
+    const double rest = sums.first * share;
+    const double variance = sums.second * share - rest * rest;
     return variance < 0 ? 0 : variance;  // and a NaN stays one
   }
 
   // Whether float sums are good enough: nothing over- or underflowed that
   // matters, and the shift was near enough to the mean for the digits to be
   // there after rest^2 is taken off.
-  bool Good(const Sums& sums) const {
-    const double rest = sums.first / count_;
-    const double v = Variance(sums) + epsilon_;
+  bool Good(const Sums& sums, double share) const {
+    const double rest = sums.first * share;
+    const double v = Variance(sums, share) + epsilon_;
     const bool in_range = std::is_same<R, double>::value || (v > 1e-24 && v < 1e36);
     return in_range && rest * rest <= 3 * v;
   }
 
   // Again for the groups that need it, in double and around the mean.
-  void SumExactly(const Unit& unit, Sums* total, Lanes<R>* lanes) {
+  void SumExactly(const Unit& unit, Sums* total, Work<R>* work) {
     Statistics* stats = StatsOf(unit);
-    std::vector<Sums> exact(layout_.groups()), part(layout_.groups());
-    std::vector<double> shift(layout_.groups());
-    for (int64_t g = 0; g < layout_.groups(); ++g) {
-      const double mean = stats[g].mean + total[g].first / count_;
+    const int64_t groups = groups_.Of(unit);
+    std::vector<Sums> exact(groups), part(groups);
+    std::vector<double> shift(groups), share(groups);
+    for (int64_t g = 0; g < groups; ++g) {
+      share[g] = Share(unit, g / layout_.groups());
+      const double mean = stats[g].mean + total[g].first * share[g];
       shift[g] = std::isfinite(mean) ? mean : stats[g].mean;
     }
-    SetLanes(layout_, lanes->exact_shift(),
-             [&](int64_t g) { return Constant(shift[g]); });
+    if (!layout_.by_rows())
+      SetPlaces(layout_, unit.samples, work->exact_shift(),
+                [&](int64_t g) { return Constant(shift[g]); });
     for (int64_t chunk = 0; chunk < layout_.chunks(); ++chunk) {
-      lanes->ClearSums();
-      SumRows<double>(unit, chunk, lanes->exact_shift(), lanes);
-      FoldLanes(layout_, layout_.D(), lanes, part.data());
-      for (int64_t g = 0; g < layout_.groups(); ++g) exact[g] += part[g];
+      const double* at = layout_.by_rows() ? shift.data() : work->exact_shift();
+      SumMoments<double>(unit, chunk, at, work, part.data());
+      for (int64_t g = 0; g < groups; ++g) exact[g] += part[g];
     }
-    for (int64_t g = 0; g < layout_.groups(); ++g) {
-      if (Good(total[g])) continue;
+    for (int64_t g = 0; g < groups; ++g) {
+      if (Good(total[g], share[g])) continue;
       stats[g].mean = shift[g];
       total[g] = exact[g];
     }
   }
 
   const Layout& layout_;
-  const int64_t count_;  // values in a group
+  const Mask& mask_;
+  const Groups groups_;
   const T* const x_;
   const R *const gamma_, *const beta_;
+  const std::vector<R> gamma_lanes_, beta_lanes_;
   const double epsilon_;
   T* const y_;
   Statistics* const stats_;
@@ -542,106 +842,188 @@ class BackwardPlan {
 
  public:
   // `blocks` has Sums for each channel and block of samples, set to zero.
-  BackwardPlan(const Layout& layout, const T* x, const R* gamma,
+  BackwardPlan(const Layout& layout, const Mask& mask, const T* x, const R* gamma,
                const Statistics* stats, const T* dy, T* dx, Sums* blocks)
       : layout_(layout),
-        count_(layout.shape().Positions() * layout.shape().D()),
+        mask_(mask),
+        groups_(layout, mask),
         x_(x),
-        gamma_(gamma),
+        gamma_(layout.is_short() ? nullptr : gamma),
+        gamma_lanes_(Spread<R>(layout, gamma, 1)),
+        zero_lanes_(mask ? Spread<R>(layout, nullptr, 0) : std::vector<R>()),
         stats_(stats),
         dy_(dy),
         dx_(dx),
         blocks_(blocks) {}
 
-  void Start(const Unit&, Lanes<R>*) {}
+  void Start(const Unit&, Work<R>*) {}
 
-  void Load(const Unit& unit, Lanes<R>* lanes) {
+  void Load(const Unit& unit, Work<R>* work) {
     const Statistics* stats = StatsOf(unit);
-    SetLanes(layout_, lanes->shift(), [&](int64_t g) {
+    SetPlaces(layout_, unit.samples, work->shift(), [&](int64_t g) {
       return Constant(Center<R>(stats[g].mean).shift);
     });
-    SetLanes(layout_, lanes->scale(), [&](int64_t g) {
+    SetPlaces(layout_, unit.samples, work->scale(), [&](int64_t g) {
       return Constant(static_cast<R>(stats[g].rstd));
+    });
+    SetPlaces(layout_, unit.samples, work->offset(), [&](int64_t g) {
+      return Constant(-Rest<R>(stats[g]));
     });
   }
 
-  void Sum(const Unit& unit, int64_t chunk, Lanes<R>* lanes, Sums* part) {
-    lanes->ClearSums();
-    layout_.ForEachPiece(
-        unit.sample, unit.slice, chunk,
-        [&](int64_t offset, int64_t rows, int64_t width, int64_t lane) {
-          groupnorm::Run(GradientSums<T>{x_ + offset, dy_ + offset, width,
-                                         lanes->shift() + lane,
-                                         lanes->scale() + lane,
-                                         lanes->first() + lane,
-                                         lanes->second() + lane},
-                         rows, width);
-        });
-    FoldLanes(layout_, 1, lanes, part);
+  void Sum(const Unit& unit, int64_t chunk, Work<R>* work, Sums* part) {
+    mask_ ? SumProducts<true>(unit, chunk, work, part)
+          : SumProducts<false>(unit, chunk, work, part);
   }
 
-  void Finish(const Unit& unit, Sums* total, Lanes<R>*) {
-    const Statistics* stats = StatsOf(unit);
-    Sums* block = blocks_ + unit.block * layout_.shape().C +
-                  unit.slice * layout_.channels();
-    for (int64_t g = 0, c = 0; g < layout_.groups(); ++g) {
-      const double rest = Rest<R>(stats[g]);
-      for (const int64_t end = c + layout_.D(); c < end; ++c) {
-        total[c].second -= total[c].first * rest;
-        block[c] += total[c];
-      }
+  void Finish(const Unit& unit, Sums* total, Work<R>* work) {
+    const int64_t channels = layout_.channels();
+    Sums* block = blocks_ + unit.block * layout_.shape().C + unit.slice * channels;
+    if (!layout_.is_short()) {
+      for (int64_t s = 0; s < unit.samples; ++s, total += channels)
+        for (int64_t c = 0; c < channels; ++c) block[c] += total[c];
+      return;
     }
+    const int64_t B = layout_.shape().B;
+    const R *sum = work->lane_sum(), *product = sum + channels * B;
+    for (int64_t c = 0; c < channels; ++c)
+      for (int64_t b = 0; b < B; ++b) block[c] += Sums{*sum++, *product++};
   }
 
   // With m = mean of gamma * dy and k = mean of gamma * dy * xhat in a group,
   // dx = rstd * (gamma * dy - m - xhat * k).
-  void SetUp(const Unit& unit, const Sums* total, Lanes<R>* lanes) {
+  void SetUp(const Unit& unit, const Sums* total, Work<R>* work) {
     const Statistics* stats = StatsOf(unit);
     const Parameter<R> gamma(gamma_, 1, unit, layout_);
-    std::vector<Sums> mean(layout_.groups());
-    for (int64_t g = 0, c = 0; g < layout_.groups(); ++g)
-      for (const int64_t end = c + layout_.D(); c < end; ++c)
-        mean[g] += Sums{gamma(c) * total[c].first / count_,
-                        gamma(c) * total[c].second / count_};
-    Load(unit, lanes);
-    SetLanes(layout_, lanes->slope(), [&](int64_t g) {
+    std::vector<Sums> mean(groups_.Of(unit));
+    const int64_t parts = layout_.parts(), groups = layout_.groups();
+    for (int64_t s = 0, i = 0; s < unit.samples; ++s) {
+      const int64_t count = groups_.Count(unit, s);
+      const double share = count > 0 ? 1.0 / count : 0;
+      for (int64_t g = 0; g < groups; ++g, ++i) {
+        for (int64_t c = g * parts; c < (g + 1) * parts; ++c, ++total) {
+          mean[i].first += gamma(c) * total->first;
+          mean[i].second += gamma(c) * total->second;
+        }
+        mean[i] = {mean[i].first * share, mean[i].second * share};
+      }
+    }
+    Load(unit, work);
+    SetPlaces(layout_, unit.samples, work->slope(), [&](int64_t g) {
       return [=, rstd = static_cast<R>(stats[g].rstd)](int64_t c) {
         return gamma(c) * rstd;
       };
     });
-    SetLanes(layout_, lanes->curve(), [&](int64_t g) {
+    SetPlaces(layout_, unit.samples, work->curve(), [&](int64_t g) {
       return Constant(static_cast<R>(-stats[g].rstd * mean[g].second));
     });
-    SetLanes(layout_, lanes->offset(), [&](int64_t g) {
+    SetPlaces(layout_, unit.samples, work->offset(), [&](int64_t g) {
       const double rest = Rest<R>(stats[g]);
       return Constant(static_cast<R>(
           stats[g].rstd * (rest * mean[g].second - mean[g].first)));
     });
   }
 
-  void Apply(const Unit& unit, int64_t chunk, Lanes<R>* lanes) {
-    layout_.ForEachPiece(
-        unit.sample, unit.slice, chunk,
-        [&](int64_t offset, int64_t rows, int64_t width, int64_t lane) {
+  void Apply(const Unit& unit, int64_t chunk, Work<R>* work) {
+    if (!layout_.by_rows()) {
+      layout_.ForEachColumnPiece(
+          unit, chunk, mask_,
+          [&](int64_t s, int64_t offset, int64_t rows, int64_t width, bool counts) {
+            const int64_t lane = s * layout_.stride();
+            if (!counts)
+              return groupnorm::Run(
+                  Affine<T>{dy_ + offset, dx_ + offset, width, work->zeros(),
+                            work->slope() + lane, work->zeros()},
+                  rows, width);
+            groupnorm::Run(
+                Gradient<T>{x_ + offset, dy_ + offset, dx_ + offset, width,
+                            work->shift() + lane, work->scale() + lane,
+                            work->slope() + lane, work->curve() + lane,
+                            work->offset() + lane},
+                rows, width);
+          });
+      return;
+    }
+    const R *gamma = nullptr, *zero = nullptr;
+    const int64_t stride = RowWidth(), lane = FirstLane(unit);
+    if (layout_.is_short()) gamma = gamma_lanes_.data() + lane;
+    if (layout_.is_short() && mask_) zero = zero_lanes_.data() + lane;
+    layout_.ForEachMaskedPiece(
+        unit, chunk, mask_, stride,
+        [&](int64_t offset, int64_t row, int64_t rows, int64_t columns, bool counts) {
+          if (!counts)
+            return groupnorm::Run(
+                RowAffine<T>{dy_ + offset, dx_ + offset, stride, work->zeros(),
+                             work->slope() + row, work->zeros(), gamma, zero,
+                             layout_.groups()},
+                rows, columns);
           groupnorm::Run(
-              Gradient<T>{x_ + offset, dy_ + offset, dx_ + offset, width,
-                          lanes->shift() + lane, lanes->scale() + lane,
-                          lanes->slope() + lane, lanes->curve() + lane,
-                          lanes->offset() + lane},
-              rows, width);
+              RowGradient<T>{x_ + offset, dy_ + offset, dx_ + offset, stride,
+                             work->shift() + row, work->scale() + row,
+                             work->slope() + row, work->curve() + row,
+                             work->offset() + row, gamma, layout_.groups()},
+              rows, columns);
         });
   }
 
  private:
   const Statistics* StatsOf(const Unit& unit) const {
-    return stats_ + unit.sample * layout_.shape().G +
-           unit.slice * layout_.groups();
+    return stats_ + groups_.First(unit);
+  }
+
+  int64_t RowWidth() const {
+    return layout_.is_short() ? layout_.Piece() : layout_.shape().B;
+  }
+
+  int64_t FirstLane(const Unit& unit) const {
+    return unit.slice * layout_.groups() * layout_.Piece();
+  }
+
+  template <bool kCareful>
+  void SumProducts(const Unit& unit, int64_t chunk, Work<R>* work, Sums* part) {
+    if (!layout_.by_rows()) {
+      work->ClearSums();
+      layout_.ForEachColumnPiece(
+          unit, chunk, Mask(),
+          [&](int64_t s, int64_t offset, int64_t rows, int64_t width, bool) {
+            const int64_t lane = s * layout_.stride();
+            groupnorm::Run(
+                GradientSums<T, kCareful>{
+                    x_ + offset, dy_ + offset, width, work->shift() + lane,
+                    work->scale() + lane, work->offset() + lane,
+                    work->first() + lane, work->second() + lane},
+                rows, width);
+          });
+      return FoldLanes(layout_, unit.samples, 1, work, part);
+    }
+    std::fill_n(part, unit.samples * layout_.places(), Sums{});
+    const R* gamma = nullptr;
+    R *sum = nullptr, *product = nullptr;
+    if (layout_.is_short()) {
+      const int64_t lanes = layout_.groups() * layout_.Piece();
+      gamma = gamma_lanes_.data() + FirstLane(unit);
+      sum = work->lane_sum();
+      product = sum + lanes;
+      std::fill_n(sum, 2 * lanes, R(0));
+    }
+    layout_.ForEachRowPiece(
+        unit, chunk, RowWidth(),
+        [&](int64_t offset, int64_t row, int64_t rows, int64_t, int64_t columns) {
+          groupnorm::Run(
+              RowGradientSums<T, kCareful>{
+                  x_ + offset, dy_ + offset, columns, work->shift() + row,
+                  work->scale() + row, work->offset() + row, part + row, gamma,
+                  sum, product, layout_.groups()},
+              rows, columns);
+        });
   }
 
   const Layout& layout_;
-  const int64_t count_;
+  const Mask& mask_;
+  const Groups groups_;
   const T* const x_;
   const R* const gamma_;
+  const std::vector<R> gamma_lanes_, zero_lanes_;
   const Statistics* const stats_;
   const T* const dy_;
   T* const dx_;
@@ -651,30 +1033,32 @@ class BackwardPlan {
 // y may be x. A null gamma is all ones, a null beta all zeros. Takes N * G
 // statistics.
 template <class T>
-void Forward(const Shape& shape, const T* x, const RealOf<T>* gamma,
-             const RealOf<T>* beta, double epsilon, T* y, Statistics* stats) {
+void Forward(const Shape& shape, const Mask& mask, const T* x,
+             const RealOf<T>* gamma, const RealOf<T>* beta, double epsilon, T* y,
+             Statistics* stats) {
   if (shape.Size() == 0) {
     std::fill_n(stats, shape.N * shape.G, Statistics{0, 0});
     return;
   }
-  const Layout layout(shape);
-  ForwardPlan<T> plan(layout, x, gamma, beta, epsilon, y, stats);
+  const Layout layout(shape, bool(mask));
+  ForwardPlan<T> plan(layout, mask, x, gamma, beta, epsilon, y, stats);
   Schedule<RealOf<T>>(layout, layout.groups()).Run(&plan);
 }
 
 // dx may be x or dy. A null dgamma or dbeta is left out.
 template <class T>
-void Backward(const Shape& shape, const T* x, const RealOf<T>* gamma,
-              const Statistics* stats, const T* dy, T* dx, RealOf<T>* dgamma,
-              RealOf<T>* dbeta) {
+void Backward(const Shape& shape, const Mask& mask, const T* x,
+              const RealOf<T>* gamma, const Statistics* stats, const T* dy, T* dx,
+              RealOf<T>* dgamma, RealOf<T>* dbeta) {
   std::vector<Sums> total(shape.C);
   if (shape.Size() > 0) {
-    const Layout layout(shape);
-    Schedule<RealOf<T>> schedule(layout, layout.channels());
+    const Layout layout(shape, bool(mask));
+    Schedule<RealOf<T>> schedule(layout, layout.groups() * layout.parts());
     std::vector<Sums> blocks(schedule.Blocks() * shape.C);
-    BackwardPlan<T> plan(layout, x, gamma, stats, dy, dx, blocks.data());
+    BackwardPlan<T> plan(layout, mask, x, gamma, stats, dy, dx, blocks.data());
     schedule.Run(&plan);
-    for (size_t i = 0; i < blocks.size(); ++i) total[i % shape.C] += blocks[i];
+    for (int64_t block = 0; block < schedule.Blocks(); ++block)
+      for (int64_t c = 0; c < shape.C; ++c) total[c] += blocks[block * shape.C + c];
   }
   for (int64_t c = 0; c < shape.C; ++c) {
     if (dgamma) dgamma[c] = static_cast<RealOf<T>>(total[c].second);

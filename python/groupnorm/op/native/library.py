@@ -57,7 +57,13 @@ def _why_there_is_none() -> str:
 
 
 def forward(
-    x: Any, gamma: Any, beta: Any, groups: int, axis: int, epsilon: float
+    x: Any,
+    gamma: Any,
+    beta: Any,
+    groups: int,
+    axis: int,
+    epsilon: float,
+    mask: Any = None,
 ) -> tuple[Any, Any]:
     """Group normalization on the CPU.
 
@@ -69,13 +75,16 @@ def forward(
         groups: number of groups, which divides `C`.
         axis: the channel axis, at least 1.
         epsilon: added to the variance.
+        mask: boolean, true where an entry counts, or None. It has the axes of x,
+            of size 1 for the channels and for those at the end over which it
+            stays the same.
 
     Returns:
         The output, and mean and 1 / sqrt(variance + epsilon) of every sample
         and group: float64 of shape `[N, groups, 2]`.
     """
     y, stats = _ops().groupnorm_forward(
-        x, gamma, beta, groups=groups, axis=axis, **_split(epsilon)
+        x, gamma, beta, _or_none(mask), groups=groups, axis=axis, **_split(epsilon)
     )
     stats.set_shape([x.shape[0], groups, 2])
     return y, stats
@@ -90,14 +99,40 @@ def backward(
     groups: int,
     axis: int,
     epsilon: float,
+    mask: Any = None,
 ) -> tuple[Any, Any, Any]:
     """The gradients of `forward` with respect to x, gamma and beta.
 
     Those of gamma and beta have the shape of gamma and beta, `[0]` included.
     """
     return _ops().groupnorm_backward(
-        x, gamma, beta, stats, dy, groups=groups, axis=axis, **_split(epsilon)
+        x,
+        gamma,
+        beta,
+        _or_none(mask),
+        stats,
+        dy,
+        groups=groups,
+        axis=axis,
+        **_split(epsilon),
     )
+
+
+def is_none(mask: Any) -> bool:
+    """Whether this input of an operation stands for no mask."""
+    return mask.shape.rank == 1
+
+
+def _or_none(mask: Any) -> Any:
+    if mask is not None:
+        return mask
+    return _no_mask() if tf.executing_eagerly() else tf.zeros([0], tf.bool)
+
+
+@functools.cache
+def _no_mask() -> Any:
+    """What stands for no mask, made once: eager calls are short."""
+    return tf.zeros([0], tf.bool)
 
 
 def _split(epsilon: float) -> dict[str, float]:

@@ -6,6 +6,11 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
+
 namespace groupnorm {
 
 struct BFloat16 {
@@ -27,14 +32,28 @@ struct RealType<double> {
 template <class T>
 using RealOf = typename RealType<T>::type;
 
+// Sums of a group (of d and d^2) or of a channel (of dy and dy * xhat).
+struct Sums {
+  double first = 0, second = 0;
+  void operator+=(const Sums& other) {
+    first += other.first;
+    second += other.second;
+  }
+};
+
 // Arrays of coefficients and sums are padded to a multiple of this many lanes.
 constexpr int64_t kPad = 8;
+
+// ------------------------------------------------ coefficients of columns
+//
+// Loops down the columns of a matrix: `rows` rows of `width` lanes, `stride`
+// elements apart, with one coefficient and one sum per lane.
 
 // Rows whose partial sums stay in registers: few enough for the error not to
 // grow, and for the block to stay in the L1 cache.
 inline int64_t BlockRows(int64_t width) {
-  constexpr int64_t kBlockValues = 4096;
-  return std::min<int64_t>(64, std::max<int64_t>(8, kBlockValues / width));
+  constexpr int64_t kBlockValues = 8192;
+  return std::min<int64_t>(64, std::max<int64_t>(16, kBlockValues / width));
 }
 
 // sum += x - shift, square += (x - shift)^2, for each lane.
@@ -59,19 +78,20 @@ struct Affine {
   const Real *shift, *scale, *offset;
 };
 
-// sum += dy, product += dy * xhat with xhat = (x - shift) * scale: scaled
+// sum += dy, product += dy * xhat with xhat = (x - shift) * scale + rest: scaled
 // before the product, so that huge and tiny data do not over- or underflow.
-template <class T>
+// A careful product is 0 where dy is, whatever x is.
+template <class T, bool kCareful>
 struct GradientSums {
   using Real = RealOf<T>;
   static constexpr int kTile = 4;
   const T *x, *dy;
   int64_t stride;
-  const Real *shift, *scale;
+  const Real *shift, *scale, *rest;
   double *sum, *product;
 };
 
-// dx = dy * slope + xhat * curve + offset.
+// dx = dy * slope + xhat * curve + offset, here with xhat = (x - shift) * scale.
 template <class T>
 struct Gradient {
   using Real = RealOf<T>;
@@ -80,6 +100,62 @@ struct Gradient {
   T* dx;
   int64_t stride;
   const Real *shift, *scale, *slope, *curve, *offset;
+};
+
+// --------------------------------------------------- coefficients of rows
+//
+// The same along the rows of a matrix, with one coefficient and one sum per
+// row. Where gamma (or beta) is given, it has a value for each lane of each of
+// `period` rows, after which it starts again.
+
+// sums += x - shift and (x - shift)^2; the rows have a shift and sums each if
+// `step` is 1, one for all if it is 0.
+template <class T, class R>
+struct RowMoments {
+  using Real = R;
+  const T* x;
+  int64_t stride;
+  const R* shift;
+  Sums* sums;
+  int64_t step;
+};
+
+// y = ((x - shift) * scale + offset) * gamma + beta.
+template <class T>
+struct RowAffine {
+  using Real = RealOf<T>;
+  const T* x;
+  T* y;
+  int64_t stride;
+  const Real *shift, *scale, *offset;
+  const Real *gamma, *beta;
+  int64_t period;
+};
+
+// sums += gamma * dy and gamma * dy * xhat; where gamma is given, each lane of
+// each of `period` rows has its own sums of dy and dy * xhat too.
+template <class T, bool kCareful>
+struct RowGradientSums {
+  using Real = RealOf<T>;
+  const T *x, *dy;
+  int64_t stride;
+  const Real *shift, *scale, *rest;
+  Sums* sums;
+  const Real* gamma;
+  Real *lane_sum, *lane_product;
+  int64_t period;
+};
+
+// dx = dy * slope * gamma + xhat * curve + offset.
+template <class T>
+struct RowGradient {
+  using Real = RealOf<T>;
+  const T *x, *dy;
+  T* dx;
+  int64_t stride;
+  const Real *shift, *scale, *slope, *curve, *offset;
+  const Real* gamma;
+  int64_t period;
 };
 
 }  // namespace groupnorm
@@ -93,8 +169,10 @@ struct Gradient {
 #if defined(__x86_64__) && !defined(__AVX2__) && !defined(GROUPNORM_BASELINE)
 #define GROUPNORM_DISPATCH 1
 #define GROUPNORM_ISA avx2
-#define GROUPNORM_TARGET __attribute__((target("avx2,fma")))
+#define GROUPNORM_TARGET __attribute__((target("avx2,fma,f16c")))
+#define GROUPNORM_F16C 1
 #include "loops.inc"
+#undef GROUPNORM_F16C
 #undef GROUPNORM_ISA
 #undef GROUPNORM_TARGET
 #endif
@@ -102,9 +180,14 @@ struct Gradient {
 namespace groupnorm {
 
 #ifdef GROUPNORM_DISPATCH
+inline bool FindAvx2() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  const bool f16c = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+  return f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
 inline bool HasAvx2() {
-  static const bool has =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  static const bool has = FindAvx2();
   return has;
 }
 #endif
