@@ -360,9 +360,11 @@ def test_keras_raises_in_the_same_words(arguments, shape, phrase):
     assert phrase in str(raised.value)
 
 
-def test_instance_normalization_has_no_groups():
-    with pytest.raises(ValueError, match="no argument `groups`"):
-        InstanceNormalization(groups=2)
+def test_instance_normalization_ignores_groups():
+    with pytest.warns(UserWarning, match="`groups` is ignored"):
+        layer = InstanceNormalization(groups=2)
+    assert layer.get_config().keys() == InstanceNormalization().get_config().keys()
+    assert layer.groups == -1
 
 
 def test_numpy_scalars_are_numbers():
