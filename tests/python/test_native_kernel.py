@@ -13,7 +13,10 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from groupnorm.op import native  # noqa: E402
+import oracle  # noqa: E402
+
+from groupnorm import group_normalization  # noqa: E402
+from groupnorm.op import formulas, native  # noqa: E402
 
 _TESTS = pathlib.Path(__file__).resolve().parents[1]
 _NATIVE = pathlib.Path(native.__file__).resolve().parent
@@ -202,6 +205,62 @@ def test_bad_arguments_are_errors(ops) -> None:
     for call, message in cases:
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             call()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("shape", "axis", "groups", "mask_shape"),
+    [
+        ((4, 30, 12), 2, 3, (4, 30, 1)),
+        ((4, 12, 40), 1, 3, (4, 1, 40)),
+        ((4, 12, 7), 1, 3, (4, 1, 7)),
+        ((4, 5, 12, 6), 2, 3, (4, 5, 1, 6)),
+        ((4, 5, 6, 12), 3, 3, (4, 5, 1, 1)),
+        ((4, 12, 5, 6), 1, 3, (4, 1, 5, 1)),
+        ((8, 32), 1, 2, (8, 1)),
+        ((8, 4), 1, 2, (8, 1)),
+    ],
+)
+def test_masks(ops, rng, shape, axis, groups, mask_shape, dtype) -> None:
+    x, gamma, beta, dy = _data(shape, axis, dtype)
+    mask = rng.random(mask_shape) < 0.6
+    mask[-1] = False  # a sample without anything that counts
+    layout = formulas.Layout(len(shape), axis, shape[axis], groups)
+    y, stats = native.forward(x, gamma, beta, groups, axis, 1e-3, mask)
+    got = (
+        y,
+        *native.backward(x, gamma, beta, stats, dy, groups, axis, 1e-3, mask),
+    )
+    wide = [tf.cast(v, tf.float64) for v in (x, gamma, beta, dy)]
+    want = (
+        formulas.value(*wide[:3], layout, 1e-3, mask)[0],
+        *formulas.gradient(wide[0], wide[1], wide[3], layout, 1e-3, mask),
+    )
+    tolerance = 1e-6 if dtype == "float32" else 1e-12
+    assert max(_errors(got, [w.numpy() for w in want])) < tolerance
+    np.testing.assert_array_equal(stats[-1, :, 0], 0)
+
+
+def test_a_mask_that_does_not_fit_is_an_error(ops) -> None:
+    x, gamma, beta, dy = _data((2, 5, 8), 2)
+    _, stats = native.forward(x, gamma, beta, 2, 2, 1e-3)
+    for shape in [(2, 5), (2, 5, 8), (1, 5, 1), (2, 4, 1)]:
+        mask = np.ones(shape, bool)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="mask must"):
+            native.forward(x, gamma, beta, 2, 2, 1e-3, mask)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="mask must"):
+            native.backward(x, gamma, beta, stats, dy, 2, 2, 1e-3, mask)
+
+
+def test_masked_calls_reach_the_kernel(natively, rng) -> None:
+    x = tf.constant(rng.normal(size=(3, 7, 4)).astype(np.float32))
+    mask = rng.random((3, 7)) < 0.6
+    traced = tf.function(lambda x: group_normalization(x, 2, mask=mask))
+    with tf.Graph().as_default() as graph:
+        traced.python_function(tf.zeros_like(x))
+    assert "GroupnormForward" in {op.type for op in graph.get_operations()}
+    want = oracle.group_normalization(x, 2, mask=mask)
+    assert oracle.relative_error(traced(x), want) < 1e-6
 
 
 def test_inputs_stay_as_they_are(ops) -> None:

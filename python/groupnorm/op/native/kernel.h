@@ -234,7 +234,7 @@ class Layout {
  private:
   static constexpr int64_t kRun = 32;  // a channel's numbers that make a row
   static constexpr int64_t kMinLanes = 64;
-  static constexpr int64_t kBatch = 8192;   // elements
+  static constexpr int64_t kBatch = 2048;   // elements
   static constexpr int64_t kChunk = 65536;  // elements
   static constexpr int64_t kMostChunks = 256;
 
@@ -301,24 +301,35 @@ class Work {
   std::unique_ptr<R[]> shifts_, lanes_;
 };
 
+// Calls f(n), with the smallest numbers as constants: loops of so few steps cost
+// little if the compiler can write them out.
+template <class F>
+void WithConstant(int64_t n, F f) {
+  if (n == 1) return f(std::integral_constant<int64_t, 1>());
+  if (n == 2) return f(std::integral_constant<int64_t, 2>());
+  if (n == 4) return f(std::integral_constant<int64_t, 4>());
+  f(n);
+}
+
 // Sets every place of channel c, in group g of the unit (all samples' groups
 // are counted through), to of_group(g)(c).
 template <class R, class F>
 void SetPlaces(const Layout& layout, int64_t samples, R* values, F of_group) {
-  const int64_t parts = layout.parts(), run = layout.run();
-  const int64_t period = layout.Period();
+  const int64_t run = layout.run(), period = layout.Period();
   for (int64_t s = 0; s < samples; ++s, values += layout.stride()) {
+    const int64_t first = s * layout.groups();
     R* at = values;
-    for (int64_t g = 0; g < layout.groups(); ++g) {
-      const auto value = of_group(s * layout.groups() + g);
-      const int64_t begin = g * parts, end = begin + parts;
-      if (run == 1) {
-        for (int64_t c = begin; c < end; ++c) *at++ = value(c);
-      } else {
-        for (int64_t c = begin; c < end; ++c, at += run)
-          std::fill_n(at, run, value(c));
+    WithConstant(layout.parts(), [&](auto parts) {
+      for (int64_t g = 0; g < layout.groups(); ++g) {
+        const auto value = of_group(first + g);
+        if (run == 1) {
+          for (int64_t c = 0; c < parts; ++c) *at++ = value(g * parts + c);
+        } else {
+          for (int64_t c = 0; c < parts; ++c, at += run)
+            std::fill_n(at, run, value(g * parts + c));
+        }
       }
-    }
+    });
     for (int64_t lane = period; lane < layout.places(); lane += period)
       std::copy_n(values, period, values + lane);
   }
@@ -346,8 +357,10 @@ void FoldLanes(const Layout& layout, int64_t samples, int64_t channels,
       for (int64_t i = 0; i < period; ++i) first[i] += first[start + i];
       for (int64_t i = 0; i < period; ++i) second[i] += second[start + i];
     }
-    for (int64_t lane = 0; lane < period; lane += run)
-      *sums++ = {Total(first + lane, run), Total(second + lane, run)};
+    WithConstant(run, [&](auto run) {
+      for (int64_t lane = 0; lane < period; lane += run)
+        *sums++ = {Total(first + lane, run), Total(second + lane, run)};
+    });
   }
 }
 
@@ -425,7 +438,8 @@ class Schedule {
   // Blocks are made by shape alone. They bound the memory that gradients of
   // gamma and beta take, since those are added up in place within a block.
   int64_t Blocks() const {
-    return std::min<int64_t>(CeilDiv(N_, layout_.batch()), 256);
+    const int64_t most = std::min<int64_t>(N_, 256);
+    return Between(1, layout_.shape().Size() / kBlock, most);
   }
 
   template <class Plan>
@@ -435,12 +449,13 @@ class Schedule {
 
  private:
   static constexpr int64_t kInline = 32768;  // elements not worth a thread
+  static constexpr int64_t kBlock = 16384;   // elements worth a task
 
   // A unit is one thread's: what the first pass read is in its cache for the
   // second.
   template <class Plan>
   void RunWhole(Plan* plan) {
-    std::vector<Sums> scratch(2 * sums_ * slots_);
+    const auto scratch = Raw<Sums>(2 * sums_ * slots_);
     ForEach(Blocks() * slices_, slots_, [&](int64_t task, int slot) {
       const int64_t block = task / slices_, slice = task % slices_;
       Sums* total = &scratch[2 * sums_ * slot];
@@ -567,12 +582,13 @@ class ForwardPlan {
     layout_.by_rows() ? ProbeRows(unit, work, &sums, &counts)
                       : ProbeColumns(unit, work, &sums, &counts);
     Statistics* stats = StatsOf(unit);
-    for (int64_t s = 0, g = 0; s < unit.samples; ++s)
+    for (int64_t s = 0, g = 0; s < unit.samples; ++s) {
+      const double share = counts[s] ? 1.0 / counts[s] : 0;
       for (int64_t i = 0; i < layout_.groups(); ++i, ++g) {
-        const R shift =
-            counts[s] ? static_cast<R>(sums[g].first / counts[s]) : R(0);
+        const R shift = static_cast<R>(sums[g].first * share);
         stats[g].mean = std::isfinite(shift) ? shift : 0;
       }
+    }
   }
 
   void Load(const Unit& unit, Work<R>* work) {

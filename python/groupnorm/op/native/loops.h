@@ -50,16 +50,18 @@ constexpr int64_t kPad = 8;
 // elements apart, with one coefficient and one sum per lane.
 
 // Rows whose partial sums stay in registers: few enough for the error not to
-// grow, and for the block to stay in the L1 cache.
-inline int64_t BlockRows(int64_t width) {
-  constexpr int64_t kBlockValues = 8192;
-  return std::min<int64_t>(64, std::max<int64_t>(16, kBlockValues / width));
+// grow, and enough to be worth adding up in memory.
+inline int64_t BlockRows(int64_t width, int sums) {
+  // Without sums, few: rows that a power of two lies between share cache sets.
+  if (sums == 0) return std::min<int64_t>(64, std::max<int64_t>(2, 1024 / width));
+  return std::min<int64_t>(64, std::max<int64_t>(16, 8192 / width));
 }
 
 // sum += x - shift, square += (x - shift)^2, for each lane.
 template <class T, class R>
 struct Moments {
   using Real = R;
+  static constexpr int kSums = 2;
   static constexpr int kTile = 4;  // vectors side by side, in registers
   const T* x;
   int64_t stride;  // elements from a row to the next
@@ -71,6 +73,7 @@ struct Moments {
 template <class T>
 struct Affine {
   using Real = RealOf<T>;
+  static constexpr int kSums = 0;
   static constexpr int kTile = 4;
   const T* x;
   T* y;
@@ -84,6 +87,7 @@ struct Affine {
 template <class T, bool kCareful>
 struct GradientSums {
   using Real = RealOf<T>;
+  static constexpr int kSums = 2;
   static constexpr int kTile = 4;
   const T *x, *dy;
   int64_t stride;
@@ -95,6 +99,7 @@ struct GradientSums {
 template <class T>
 struct Gradient {
   using Real = RealOf<T>;
+  static constexpr int kSums = 0;
   static constexpr int kTile = 2;
   const T *x, *dy;
   T* dx;
