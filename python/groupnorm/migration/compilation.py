@@ -13,8 +13,11 @@ from groupnorm.migration.report import Report
 _RETIRED = ("jit_compile", "is_legacy_optimizer", "decay", "momentum_schedule")
 
 
-def carry_over(training: dict[str, Any] | None, model: Any, report: Report) -> None:
+def carry_over(
+    saved: Any, old: Any, model: Any, places: dict[int, Any], report: Report
+) -> None:
     """Compile the new model as the old one was, or say in the report why not."""
+    training = saved.training_config
     if not training:
         return
     try:

@@ -29,12 +29,15 @@ class Conversion:
     pairs: list[tuple[Any, Any]]
 
 
-def convert(model: Any, class_names: Mapping[str, str], report: Report) -> Conversion:
+def convert(
+    model: Any, class_names: Mapping[str, str], whose: str, report: Report
+) -> Conversion:
     """Build the Keras 3 model that a tf_keras model describes.
 
     Args:
         model: A Sequential or functional tf_keras model.
         class_names: The classes of its layers as they were saved.
+        whose: "groupnorm" or "keras": whose group normalization the new one has.
         report: Where changes are recorded.
 
     Raises:
@@ -75,12 +78,12 @@ class _Converter:
     def _layer(self, old: Any) -> Any:
         if isinstance(old, tf_keras.layers.TimeDistributed):
             return self._time_distributed(old)
-        new_class, config, changes = layers.modernize(old)
+        new, changes = _named_error(old, lambda: layers.make(old))
         saved_as = self._class_names.get(old.name, "")
         if saved_as.startswith("Addons>"):
-            changes.insert(0, f"class {saved_as} is now groupnorm>{new_class.__name__}")
+            registered = keras.saving.get_registered_name(type(new))
+            changes.insert(0, f"class {saved_as} is now {registered}")
         self._report.add(old.name, changes)
-        new = _named_error(old, lambda: new_class.from_config(config))
         self.pairs.append((old, new))
         return new
 
