@@ -35,7 +35,9 @@ class Saved:
         values: How many numbers the file has.
         build: Makes a tf_keras model of a configuration.
         load: Gives a tf_keras model the weights.
-        optimizer_arrays: Reads what the file has of the optimizer's state.
+        optimizer_arrays: Reads the optimizer's state, by the names that the file has,
+            which may be empty.
+        checkpoint: Where the weights of a SavedModel are.
     """
 
     path: Path
@@ -44,7 +46,8 @@ class Saved:
     values: int
     build: Callable[[Any], Any]
     load: Callable[[Any], Any]
-    optimizer_arrays: Callable[[], dict[str, Any]]
+    optimizer_arrays: Callable[[], list[tuple[str, Any]]]
+    checkpoint: str | None = None
 
     def model(self, config: dict[str, Any]) -> Any:
         """The tf_keras model of a configuration, with the file's weights.
@@ -98,7 +101,7 @@ def _open_h5(path: Path, stack: ExitStack) -> Saved:
         limits.count_values(file),
         tf_keras.models.model_from_config,
         lambda model: model.load_weights(str(path)),
-        lambda: _arrays_by_name(file.get("optimizer_weights", {})),
+        lambda: _arrays(file.get("optimizer_weights"), named=True),
     )
 
 
@@ -119,7 +122,7 @@ def _open_keras(path: Path, stack: ExitStack) -> Saved:
         limits.count_values(file),
         tf_keras.saving.deserialize_keras_object,
         lambda model: model.load_weights(weights),
-        lambda: {name: item[()] for name, item in file["optimizer/vars"].items()},
+        lambda: _arrays(file.get("optimizer/vars"), named=False),
     )
 
 
@@ -149,8 +152,35 @@ def _open_saved_model(path: Path, stack: ExitStack) -> Saved:
         sum(map(math.prod, shapes.values())),
         tf_keras.models.model_from_config,
         load,
-        lambda: {},
+        lambda: _checkpoint_arrays(checkpoint),
+        variables,
     )
+
+
+def _arrays(group: Any, named: bool) -> list[tuple[str, Any]]:
+    """The optimizer's arrays in an HDF5 file, in their order."""
+    if group is None:
+        return []
+    if not named:
+        return [("", group[str(i)][()]) for i in range(len(group))]
+    names: list[Any] = []
+    # Long lists of names are in parts: an attribute is of limited size.
+    for part in ("weight_names", *(f"weight_names{i}" for i in range(len(group.attrs)))):
+        names += list(group.attrs.get(part, []))
+    texts = [name.decode() if isinstance(name, bytes) else name for name in names]
+    return [(name, group[name][()]) for name in texts]
+
+
+def _checkpoint_arrays(checkpoint: Any) -> list[tuple[str, Any]]:
+    """The arrays of an optimizer of the newer kind, in their order."""
+    value = "/.ATTRIBUTES/VARIABLE_VALUE"
+    if not checkpoint.has_tensor(f"optimizer/_iterations{value}"):
+        return []
+    arrays = [("", checkpoint.get_tensor(f"optimizer/_iterations{value}"))]
+    while checkpoint.has_tensor(f"optimizer/_variables/{len(arrays)}{value}"):
+        key = f"optimizer/_variables/{len(arrays)}{value}"
+        arrays.append(("", checkpoint.get_tensor(key)))
+    return arrays
 
 
 def _rebuild(config: dict[str, Any], build: Any, values: int) -> Any:

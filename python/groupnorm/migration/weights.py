@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import keras
+
 from groupnorm.migration.report import MigrationError
 
 
@@ -33,7 +35,8 @@ def transfer(pairs: Iterable[tuple[Any, Any]]) -> dict[int, Any]:
             )
         for weight, value in zip(new_weights, old_weights, strict=True):
             weight.assign(value.numpy())
-            places[id(getattr(value, "value", value))] = weight
+            is_lent = isinstance(value, keras.Variable)
+            places[id(value.value if is_lent else value)] = weight
         if hasattr(new, "finalize_state"):  # what preprocessing layers derive of them
             new.finalize_state()
     return places
