@@ -67,8 +67,17 @@ def migrate(
     _check_paths(path, target, overwrite)
     _check_libraries()
     # These need both Keras generations.
-    from groupnorm.migration import compilation, custom, graph, progress, proof, source
-    from groupnorm.migration import vetting, weights
+    from groupnorm.migration import (
+        activations,
+        compilation,
+        custom,
+        graph,
+        progress,
+        proof,
+        source,
+        vetting,
+        weights,
+    )
 
     report = Report(str(path), None if target is None else str(target))
     bar = progress.Bar(path, steps=8)
@@ -96,6 +105,7 @@ def migrate(
                     _check_free(target, overwrite)
                     os.replace(written, target)
                     report.written = True
+        report.notes += activations.doubts(own.config)
         own.report_on(report, names, made.model)
     return report
 

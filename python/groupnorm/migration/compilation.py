@@ -35,6 +35,8 @@ def carry_over(
     try:
         spec = training.get("optimizer_config") or training["optimizer"]
         optimizer, innermost = _optimizer(spec, notes)
+        widths = {output.shape[-1] for output in model.outputs}
+        addons.check_losses(training.get("loss"), widths)
         optimizer.build(model.trainable_variables)  # or reading its file would warn
         model.compile(
             optimizer,
@@ -97,9 +99,7 @@ def _stock_optimizer(name: str, config: dict[str, Any], notes: list[str]) -> Any
             raise ValueError(f"Keras 3 has no decay= of a schedule, as {name!r} has")
         rate = _stock(rate, schedules, schedules.LearningRateSchedule)
     elif decay:
-        notes.append(
-            f"decay={decay!r} of {name} is now the schedule InverseTimeDecay."
-        )
+        notes.append(f"decay={decay!r} of {name} is now the schedule InverseTimeDecay.")
         rate = schedules.InverseTimeDecay(float(rate), 1, float(decay))
     elif isinstance(rate, int):
         rate = float(rate)

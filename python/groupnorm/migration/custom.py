@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import tf_keras
 
-from groupnorm.migration import spelling, stand_in
+from groupnorm.migration import addons, spelling, stand_in
 from groupnorm.migration.report import MigrationError, Report
 
 # Arguments that name a function or a class by a mere string.
@@ -53,7 +53,7 @@ class CustomObjects:
     def in_use(self) -> Iterator[None]:
         """Let both generations find them by the names in the file."""
         with (
-            tf_keras.saving.custom_object_scope(self._old),
+            tf_keras.saving.custom_object_scope({**addons.OLD, **self._old}),
             keras.saving.custom_object_scope(self._new),
         ):
             yield
@@ -70,8 +70,8 @@ class CustomObjects:
             if name in self._once:
                 report.not_proved.append(
                     f"{layer} by itself: the old model was computed with the Keras 3 "
-                    f"class that was given as {name.removeprefix('Lambda ')!r}. A pair, "
-                    "(Keras 2 class, Keras 3 class), proves it, too."
+                    f"class that was given as {name.removeprefix('Lambda ')!r}. A "
+                    "pair, (Keras 2 class, Keras 3 class), proves it, too."
                 )
         config = keras.saving.serialize_keras_object(new)
         named = {name for name in _names(config) if name in self._new}

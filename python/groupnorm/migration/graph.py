@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
 import tensorflow as tf
 import tf_keras
 
-from groupnorm.migration import layers, operators
+from groupnorm.migration import keras_s_own, layers, operators, raw_operations
 from groupnorm.migration.report import MigrationError, Report
 
 _KerasTensor = tf_keras.__internal__.KerasTensor
@@ -43,7 +44,7 @@ def convert(
     Raises:
         MigrationError: A layer, or the way it is called, has no counterpart.
     """
-    converter = _Converter(class_names, report)
+    converter = _Converter(class_names, whose, report)
     new = converter.model(model)
     if not any(name.startswith("Addons>") for name in class_names.values()):
         report.notes.append("There is no layer of TensorFlow Addons in it.")
@@ -51,9 +52,12 @@ def convert(
 
 
 class _Converter:
-    def __init__(self, class_names: Mapping[str, str], report: Report) -> None:
+    def __init__(
+        self, class_names: Mapping[str, str], whose: str, report: Report
+    ) -> None:
         self.pairs: list[tuple[Any, Any]] = []
         self._class_names = class_names
+        self._whose = whose
         self._report = report
         self._made: dict[
             int, Any
@@ -79,6 +83,8 @@ class _Converter:
         if isinstance(old, tf_keras.layers.TimeDistributed):
             return self._time_distributed(old)
         new, changes = _named_error(old, lambda: layers.make(old))
+        if self._whose == "keras":
+            new = keras_s_own.in_place_of(new)
         saved_as = self._class_names.get(old.name, "")
         if saved_as.startswith("Addons>"):
             registered = keras.saving.get_registered_name(type(new))
@@ -147,20 +153,24 @@ class _Converter:
 
     def _call(self, old: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if type(old).__name__ in operators.LAYER_CLASSES:
-            return self._operate(old, args, kwargs)
+            function = old.get_config()["function"]
+            apply = partial(operators.apply, function, args, kwargs)
+            return self._operate(old, f"tf.{function}", apply)
+        if type(old).__name__ == raw_operations.LAYER_CLASS:
+            apply = partial(raw_operations.apply, old, args)
+            return self._operate(old, f"the operation {old.node_def.op}", apply)
         new = self.layer(old)
         if isinstance(old, tf_keras.layers.RNN | tf_keras.layers.Bidirectional):
             args, kwargs = _recurrent_arguments(old, args, kwargs)
         return _named_error(old, lambda: new(*args, **kwargs))
 
-    def _operate(self, old: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        function = old.get_config()["function"]
-        outputs = _named_error(old, lambda: operators.apply(function, args, kwargs))
+    def _operate(self, old: Any, name: str, action: Any) -> Any:
+        outputs = _named_error(old, action)
         # It keeps its name, for a new one could be that of another layer.
         operation = tf.nest.flatten(outputs)[0]._keras_history.operation
         operation.name = layers.legal_name(old.name)
         kind = type(operation).__name__
-        self._report.add(old.name, [f"tf.{function} is now Keras 3's operation {kind}"])
+        self._report.add(old.name, [f"{name} is now Keras 3's operation {kind}"])
         return outputs
 
 

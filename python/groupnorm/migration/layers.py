@@ -14,7 +14,7 @@ import keras
 import tf_keras
 
 from groupnorm.layers import keras_3, legacy
-from groupnorm.migration import spelling
+from groupnorm.migration import activations, spelling
 from groupnorm.migration.report import MigrationError
 
 _OURS = {
@@ -69,7 +69,7 @@ def make(layer: Any) -> tuple[Any, list[str]]:
         MigrationError: Keras 3 has no such layer, or not with this argument.
     """
     if hasattr(layer, "make_new"):  # it says itself what comes in its place
-        return layer.make_new(), []
+        return layer.make_new(), list(getattr(layer, "changes", ()))
     new_class, config, changes = modernize(layer)
     return new_class.from_config(config), changes
 
@@ -110,6 +110,11 @@ def arguments(
             if name != "trainable" and not (value is None or isinstance(value, dict)):
                 changes.append(f"argument {name}={value!r} dropped: Keras 3 has none")
             continue
+        if new_name == "activation" and _is_addons(value):
+            changes.append(f"activation {_function(value)} is now Keras 3's")
+            name = _function(value)
+            new[new_name] = activations.new_activation(name, _shape(layer))
+            continue
         new[new_name], inner = _value(layer.name, new_name, value)
         changes += inner
         if new_name != name:
@@ -118,6 +123,28 @@ def arguments(
     if new["name"] != old["name"]:
         changes.append(f"name is now {new['name']!r}: Keras 3 allows no '/' in it")
     return new, changes
+
+
+def _function(value: Any) -> Any:
+    return spelling.known_as(value) if isinstance(value, dict) else value
+
+
+def _is_addons(value: Any) -> bool:
+    """Whether it is an activation of Addons's, and not one that was given."""
+    name = _function(value) if isinstance(value, str) or _is_spec(value) else None
+    given = keras.saving.get_registered_object(name) if name else None
+    return name in activations.FUNCTIONS and given is None
+
+
+def _is_spec(value: Any) -> bool:
+    return isinstance(value, dict) and "class_name" in value and "config" in value
+
+
+def _shape(layer: Any) -> tuple[Any, ...] | None:
+    is_recurrent = isinstance(layer, tf_keras.layers.RNN)
+    if is_recurrent or not layer.inbound_nodes:
+        return None
+    return tuple(layer.get_output_at(0).shape)
 
 
 def legal_name(name: str) -> str:

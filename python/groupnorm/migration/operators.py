@@ -116,6 +116,7 @@ def _getitem(tensor: Any, slice_spec: Any) -> Any:
 _BINARY = {
     "__operators__.add": ops.add,
     "math.add": ops.add,
+    "math.squared_difference": lambda x, y: ops.square(ops.subtract(x, y)),
     "math.subtract": ops.subtract,
     "math.multiply": ops.multiply,
     "math.truediv": ops.true_divide,

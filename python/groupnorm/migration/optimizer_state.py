@@ -149,7 +149,9 @@ def _named_arrays(
         return named
     if spec["config"].get("is_legacy_optimizer", True):
         if saved.checkpoint is None:
-            raise CannotCarryOver("Keras 2 wrote none for such an optimizer into .keras")
+            raise CannotCarryOver(
+                "Keras 2 wrote none for such an optimizer into .keras"
+            )
         return _of_slots(saved.checkpoint, old)
     optimizer = _tf_keras_optimizer(spec)
     optimizer.build(old.trainable_variables)

@@ -165,7 +165,10 @@ def _arrays(group: Any, named: bool) -> list[tuple[str, Any]]:
         return [("", group[str(i)][()]) for i in range(len(group))]
     names: list[Any] = []
     # Long lists of names are in parts: an attribute is of limited size.
-    for part in ("weight_names", *(f"weight_names{i}" for i in range(len(group.attrs)))):
+    for part in (
+        "weight_names",
+        *(f"weight_names{i}" for i in range(len(group.attrs))),
+    ):
         names += list(group.attrs.get(part, []))
     texts = [name.decode() if isinstance(name, bytes) else name for name in names]
     return [(name, group[name][()]) for name in texts]

@@ -117,8 +117,8 @@ class OperationsStandIn(tf_keras.layers.Layer):
         except Exception as error:  # of TensorFlow, for which these are no tensors
             raise MigrationError(
                 f"The function that custom_objects has for the Lambda layer "
-                f"{self.name!r} does not work on the symbolic tensors of Keras 3: write "
-                f"it with keras.ops. It raised: {error}"
+                f"{self.name!r} does not work on the symbolic tensors of Keras 3: "
+                f"write it with keras.ops. It raised: {error}"
             ) from error
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import tf_keras
 
 from groupnorm.layers.arguments import is_foreign
-from groupnorm.migration import addons, custom, operators, spelling
+from groupnorm.migration import addons, custom, operators, raw_operations, spelling
 from groupnorm.migration.report import MigrationError
 from groupnorm.migration.spelling import specs
 
@@ -89,6 +89,8 @@ def _unknown(layer: str, spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
         known = (config, spec.get("registered_name"))
         if config not in _FUNCTIONS and not any(map(_is_registered, known)):
             yield _nobody_s(layer, known_as, f"the function {known_as!r}")
+    elif name == raw_operations.LAYER_CLASS:
+        raw_operations.check_known(layer, config)
     elif name in operators.LAYER_CLASSES:
         operators.check_known(layer, config)
     elif not (

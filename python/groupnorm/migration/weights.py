@@ -24,6 +24,8 @@ def transfer(pairs: Iterable[tuple[Any, Any]]) -> dict[int, Any]:
         # A stand-in's weights are those of the Keras 3 layer inside it.
         inner = getattr(old, "inner", None)
         weights = old.weights if inner is None else _in_order(inner)
+        if hasattr(old, "new_weights"):  # as many as the new layer has
+            weights = old.new_weights()
         old_weights = [weight for weight in weights if _is_value(weight)]
         new_weights = [weight for weight in _in_order(new) if _is_value(weight)]
         before = [tuple(weight.shape) for weight in old_weights]
@@ -51,5 +53,7 @@ def _in_order(layer: Any) -> list[Any]:
 
 def _is_value(weight: Any) -> bool:
     """Not a generator's state, nor the number of samples that `adapt()` has seen."""
+    if not hasattr(weight, "trainable"):
+        return True  # computed from weights
     name = weight.name.rpartition("/")[2].partition(":")[0]
     return name not in ("StateVar", "count")
