@@ -241,7 +241,8 @@ def operation_layer(op, tensors, constants, attributes):
     def graph(*operands):
         operands = list(operands)
         for position, value in sorted(constants.items()):
-            operands.insert(position, tf.constant(value))
+            kind = tf.float32 if np.asarray(value).dtype.kind == "f" else tf.int32
+            operands.insert(position, tf.constant(value, kind))
         if op == "Pack":
             operands = [operands]
         if op == "ConcatV2":

@@ -33,8 +33,9 @@ def check_known(layer: str, config: dict[str, Any]) -> None:
     if name not in _OPERATIONS:
         raise MigrationError(
             f"The layer {layer!r} is TensorFlow's operation {name!r}, for which "
-            "migrate knows no operation of Keras 3. Rebuild the model from its script with one "
-            "of keras.ops, or a Keras layer, in its place, and load the weights."
+            "migrate knows no operation of Keras 3. Rebuild the model from its script "
+            "with one of keras.ops, or a Keras layer, in its place, and load the "
+            "weights."
         )
 
 

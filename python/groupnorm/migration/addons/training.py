@@ -60,7 +60,7 @@ def loss_or_metric(
 def _decoupled(
     name: str, config: dict[str, Any], notes: list[str]
 ) -> tuple[str, dict[str, Any]]:
-    """Weight decay, which Keras 3 multiplies by the learning rate, and Addons did not."""
+    """Weight decay, which Keras multiplies by the learning rate, and Addons not."""
     config = dict(config)
     rate, decay = config.get("learning_rate"), config.pop("weight_decay")
     excluded = config.pop("exclude_from_weight_decay", None)
