@@ -20,6 +20,8 @@ from groupnorm.migration.report import MigrationError, Report
 
 # Arguments that name a function or a class by a mere string.
 PARTS = ("activation", "initializer", "regularizer", "constraint")
+# And of compile().
+_COMPILED = ("loss", "metrics")
 _KINDS = {
     "activation": tf_keras.activations,
     "initializer": tf_keras.initializers,
@@ -81,14 +83,15 @@ class CustomObjects:
         return self._given.get(name) or self._given.get(name.rpartition(">")[2])
 
     def _add(self, name: str, old: Any, new: Any) -> None:
+        # Files name the weights in a layer by its class, without a package.
         tail = name.rpartition(">")[2]
         if not inspect.isclass(new):
             new = named(tail, new)
             self._new[new.__name__] = new
             self._old[name] = named(tail, old) if old is not None else new
         else:
-            self._new[new.__name__] = new
-            self._old[name] = old or _stand_in(name, new)
+            self._new[new.__name__] = self._new[tail] = new
+            self._old[name] = self._old[tail] = old or _stand_in(tail, new)
             if old is None and issubclass(new, keras.layers.Layer):
                 self._once.add(name)
         self._new[name] = new
@@ -152,19 +155,22 @@ def _names(config: Any) -> Iterator[str]:
     for _, spec in spelling.specs(config):
         if isinstance(spelling.known_as(spec), str):
             yield spelling.known_as(spec)
-    yield from _strings(config)
+    yield from _strings(config, "")
 
 
-def _strings(config: Any) -> Iterator[str]:
-    """The strings in a configuration: some are names of functions."""
-    if isinstance(config, str):
-        yield config
-    elif isinstance(config, dict):
-        for item in config.values():
-            yield from _strings(item)
-    elif isinstance(config, list | tuple):
-        for item in config:
-            yield from _strings(item)
+def _strings(value: Any, argument: str) -> Iterator[str]:
+    """The strings that are names of functions, by the arguments that they are of."""
+    if isinstance(value, str):
+        if argument.rpartition("_")[2] in (*PARTS, *_COMPILED):
+            yield value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            # Losses can be by the names of outputs.
+            is_part = argument in _COMPILED
+            yield from _strings(item, argument if is_part else name)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(item, argument)
 
 
 def _stand_in(name: str, new: Any) -> Any:

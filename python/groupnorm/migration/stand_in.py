@@ -231,6 +231,6 @@ def _own_weights(layer: Any) -> list[Any]:
 
 def _free_name(layer: Any, name: str) -> str:
     name = name.replace("/", "_")
-    while hasattr(layer, name):
+    while name in vars(layer) or hasattr(type(layer), name):
         name += "_"
     return name
