@@ -88,7 +88,8 @@ def migrate(
             names = vetting.class_names(own.config)
             made = bar.after(graph.convert(model, names, layers, report))
             places = bar.after(weights.transfer(made.pairs))
-            bar.after(compilation.carry_over(saved, model, made.model, places, report))
+            compilation.carry_over(saved, model, made.model, places, report)
+            bar.after(None)
             evidence = bar.after(proof.observe(model))
             bar.after(evidence.compare(made.model))
             # Beside the target, so that the finished file moves in one step; and all

@@ -110,6 +110,22 @@ def new_activation(name: str, shape: tuple[Any, ...] | None) -> Any:
     return keras.saving.serialize_keras_object(of_operations(tail, shape))
 
 
+def name_of(value: Any) -> Any:
+    """The name of an activation, as a configuration has it."""
+    return spelling.known_as(value) if isinstance(value, dict) else value
+
+
+def is_addons(value: Any) -> bool:
+    """Whether it is an activation of Addons's, and not one that was given."""
+    name = name_of(value) if isinstance(value, str) or _is_spec(value) else None
+    given = keras.saving.get_registered_object(name) if name else None
+    return name in FUNCTIONS and given is None
+
+
+def _is_spec(value: Any) -> bool:
+    return isinstance(value, dict) and "class_name" in value and "config" in value
+
+
 def doubts(config: Any) -> list[str]:
     """What a file leaves open: TensorFlow 2.15 wrote Addons' gelu as "gelu"."""
     specs = [

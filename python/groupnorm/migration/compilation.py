@@ -90,7 +90,8 @@ def _optimizer(spec: Any, notes: list[str]) -> tuple[Any, dict[str, Any]]:
 
 
 def _stock_optimizer(name: str, config: dict[str, Any], notes: list[str]) -> Any:
-    rate, decay = config.get("learning_rate"), config.get("decay")
+    rate: Any = config.get("learning_rate")
+    decay: Any = config.get("decay")
     schedules = keras.optimizers.schedules
     if name == "Nadam" and decay in (0.004, None):  # so it is in Keras 3, too
         decay = None
@@ -100,7 +101,7 @@ def _stock_optimizer(name: str, config: dict[str, Any], notes: list[str]) -> Any
         rate = _stock(rate, schedules, schedules.LearningRateSchedule)
     elif decay:
         notes.append(f"decay={decay!r} of {name} is now the schedule InverseTimeDecay.")
-        rate = schedules.InverseTimeDecay(float(rate), 1, float(decay))
+        rate = schedules.InverseTimeDecay(rate * 1.0, 1, decay * 1.0)
     elif isinstance(rate, int):
         rate = float(rate)
     config = {**_without_retired(config), "learning_rate": rate}

@@ -112,7 +112,7 @@ class CustomObjects:
         """A Lambda layer without its code, of a class that has what was given."""
         old, new = found
         name = f"Lambda {spec['config']['name']}"
-        kept = ("name", "trainable", "dtype", "batch_input_shape")
+        kept: tuple[str, ...] = ("name", "trainable", "dtype", "batch_input_shape")
         if inspect.isclass(new):
             self._add(name, old, new)
         else:

@@ -110,9 +110,9 @@ def arguments(
             if name != "trainable" and not (value is None or isinstance(value, dict)):
                 changes.append(f"argument {name}={value!r} dropped: Keras 3 has none")
             continue
-        if new_name == "activation" and _is_addons(value):
-            changes.append(f"activation {_function(value)} is now Keras 3's")
-            name = _function(value)
+        if new_name == "activation" and activations.is_addons(value):
+            changes.append(f"activation {activations.name_of(value)} is now Keras 3's")
+            name = activations.name_of(value)
             new[new_name] = activations.new_activation(name, _shape(layer))
             continue
         new[new_name], inner = _value(layer.name, new_name, value)
@@ -123,21 +123,6 @@ def arguments(
     if new["name"] != old["name"]:
         changes.append(f"name is now {new['name']!r}: Keras 3 allows no '/' in it")
     return new, changes
-
-
-def _function(value: Any) -> Any:
-    return spelling.known_as(value) if isinstance(value, dict) else value
-
-
-def _is_addons(value: Any) -> bool:
-    """Whether it is an activation of Addons's, and not one that was given."""
-    name = _function(value) if isinstance(value, str) or _is_spec(value) else None
-    given = keras.saving.get_registered_object(name) if name else None
-    return name in activations.FUNCTIONS and given is None
-
-
-def _is_spec(value: Any) -> bool:
-    return isinstance(value, dict) and "class_name" in value and "config" in value
 
 
 def _shape(layer: Any) -> tuple[Any, ...] | None:
@@ -235,8 +220,8 @@ def _nested_layer(spec: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _part(spec: dict[str, Any]) -> dict[str, Any]:
     """An initializer, regularizer or constraint: one that was given is known by now."""
-    found = keras.saving.get_registered_object(str(spelling.known_as(spec)))
-    if not inspect.isclass(found):
+    found: Any = keras.saving.get_registered_object(str(spelling.known_as(spec)))
+    if not hasattr(found, "from_config"):
         return spec
     return keras.saving.serialize_keras_object(found.from_config(spec["config"]))
 

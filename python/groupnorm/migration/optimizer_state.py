@@ -167,8 +167,8 @@ def _named_arrays(
 def _tf_keras_optimizer(spec: dict[str, Any]) -> Any:
     """An optimizer of the same slots: a class of tf_keras's, made of plain values."""
     kinds = tf_keras.optimizers
-    found = getattr(kinds, spec["class_name"].rpartition(">")[2], None)
-    if not (isinstance(found, type) and issubclass(found, kinds.Optimizer)):
+    found: Any = getattr(kinds, spec["class_name"].rpartition(">")[2], None)
+    if kinds.Optimizer not in getattr(found, "__mro__", ()):
         raise CannotCarryOver(f"{spec['class_name']!r} is not one of Keras 2's own")
     config = {k: v for k, v in spec["config"].items() if not isinstance(v, dict)}
     return found.from_config(config)

@@ -32,8 +32,9 @@ class StandIn(tf_keras.layers.Layer):
     new_class: Any  # each subclass has one
 
     def __init__(self, saved: dict[str, Any]) -> None:
-        own = {key: saved[key] for key in ("name", "trainable") if key in saved}
-        own |= {key: saved[key] for key in _KERAS_2_ONLY[:2] if key in saved}
+        first = ("name", "trainable")
+        own: dict[str, Any] = {key: saved[key] for key in first if key in saved}
+        own.update({k: saved[k] for k in _KERAS_2_ONLY[:2] if k in saved})
         super().__init__(dtype=policy_name(saved.get("dtype")), autocast=False, **own)
         self.supports_masking = True
         self._saved = saved

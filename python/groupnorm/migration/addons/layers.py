@@ -200,7 +200,7 @@ class WeightNormalization(_Layer, tf_keras.layers.Wrapper):
 
 
 def _adaptive_pooling() -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for kind, reduce in (("Average", tf.reduce_mean), ("Max", tf.reduce_max)):
         for rank in (1, 2, 3):
             name = f"Adaptive{kind}Pooling{rank}D"
