@@ -270,12 +270,13 @@ class MyLoss(S.Loss):
         (lambda: "sgd", MyLoss(), [], "'MyLoss' is not of Keras"),
         (lambda: "sgd", "mse", [my_loss], "my_loss"),
         (lambda: "sgd", "mse", [M.MeanRelativeError([1, 2, 3])], "'MeanRelativeError'"),
-        (lambda: O.legacy.SGD(0.1, decay=0.1), "mse", [], "no decay= of .* 'SGD'"),
         (
-            lambda: tf_keras.mixed_precision.LossScaleOptimizer(O.SGD(0.1)),
+            lambda: tf_keras.mixed_precision.LossScaleOptimizer(
+                O.SGD(0.1), dynamic=False, initial_scale=8
+            ),
             "mse",
             [],
-            "'LossScaleOptimizer",
+            "no LossScaleOptimizer of a fixed scale",
         ),
         # Its file would have no delta, and Keras would read another loss.
         (lambda: "sgd", S.Huber(delta=0.5), [], "does not save delta=0.5 of 'Huber'"),

@@ -12,7 +12,9 @@ test_that("an old file becomes one of Keras 3 that predicts the same", {
     expect_false(result$visible)
     expect_match(printed, "^  group_normalization.*:$", all = FALSE)
     expect_match(printed, "predict the same on random input", all = FALSE)
-    expect_identical(printed, strsplit(reticulate::py_str(result$value), "\n")[[1]])
+    expect_s3_class(result$value, "groupnorm_migration")
+    expect_identical(capture.output(print(result$value)), printed)
+    expect_true(result$value$written)
     expect_lt(result$value$largest_difference, 1e-5)
     expect_match(names(result$value$changes), "^group_normalization", all = FALSE)
 
@@ -21,6 +23,89 @@ test_that("an old file becomes one of Keras 3 that predicts the same", {
     expect_lt(max(abs(y - example$y)), 1e-5)
     expect_identical(tools::md5sum(old), before)
   }
+})
+
+test_that("without an output the report is all", {
+  skip_without_tf_keras()
+  folder <- withr::local_tempdir()
+  withr::local_dir(folder)
+  printed <- capture.output(report <- migrate_model(addons_file("generator.h5"), NULL))
+  expect_match(printed[1], "nothing was written")
+  expect_false(report$written)
+  expect_null(report$output)
+  expect_length(list.files(folder, all.files = TRUE, no.. = TRUE), 0)
+})
+
+test_that("Keras's own layers on request", {
+  skip_without_tf_keras()
+  new <- withr::local_tempfile(fileext = ".keras")
+  capture.output(migrate_model(addons_file("tfa_convnet.h5"), new, layers = "keras"))
+  model <- keras_module()$models$load_model(new)
+  modules <- vapply(model$layers, function(layer) class(layer)[1], "")
+  expect_no_match(modules, "groupnorm")
+  expect_match(modules, "GroupNormalization", all = FALSE)
+})
+
+# A file of Keras 2 with a Lambda layer and a layer of somebody's own.
+own_file <- function(folder) {
+  code <- "
+import tf_keras
+class Shift(tf_keras.layers.Layer):
+    def __init__(self, by=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.by = by
+    def build(self, shape):
+        self.scale = self.add_weight(name='scale', shape=shape[-1:], initializer='ones')
+    def call(self, x):
+        return x * self.scale + self.by
+    def get_config(self):
+        return {**super().get_config(), 'by': self.by}
+x = tf_keras.Input((3,))
+y = tf_keras.layers.Lambda(lambda x: 2.0 * x, name='double')(x)
+tf_keras.Model(x, Shift(3.0, name='mine')(y)).save(path)
+"
+  path <- file.path(folder, "own.h5")
+  reticulate::py_run_string(sprintf("path = '%s'\n%s", path, code), local = TRUE)
+  path
+}
+
+shift_layer <- function() {
+  code <- "
+import keras
+class Shift(keras.layers.Layer):
+    def __init__(self, by=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.by = by
+    def build(self, shape):
+        self.scale = self.add_weight(name='scale', shape=shape[-1:], initializer='ones')
+    def call(self, x):
+        return x * self.scale + self.by
+    def get_config(self):
+        return {**super().get_config(), 'by': self.by}
+"
+  reticulate::py_run_string(code, local = TRUE, convert = FALSE)$Shift
+}
+
+test_that("one's own classes, and functions of R, take the place of what is missing", {
+  skip_without_tf_keras()
+  folder <- withr::local_tempdir()
+  old <- own_file(folder)
+  new <- file.path(folder, "new.keras")
+  expect_error(migrate_model(old, new), "list\\(double = double, Shift = Shift\\)")
+  expect_identical(list.files(folder), "own.h5")
+
+  shift <- shift_layer()
+  ops <- reticulate::import("keras")$ops
+  given <- list(Shift = shift, double = function(x) ops$multiply(x, 2))
+  printed <- capture.output(
+    report <- migrate_model(old, new, custom_objects = given)
+  )
+  expect_match(printed, "mine by itself", all = FALSE)
+  expect_identical(unlist(report$needs), "Shift")
+  load <- keras_module()$models$load_model
+  model <- load(new, custom_objects = list(Shift = shift))
+  y <- model$predict(matrix(1:6, 2), verbose = 0L)
+  expect_equal(as_array(y), 2 * matrix(1:6, 2) + 3)
 })
 
 test_that("paths are those of R", {
@@ -78,9 +163,18 @@ test_that("wrong arguments are named, before Python is asked", {
   old <- withr::local_tempfile(fileext = ".h5", lines = "")
   new <- withr::local_tempfile(fileext = ".keras")
   kept <- withr::local_tempfile(fileext = ".keras", lines = "")
-  for (bad in list(1, NULL, NA_character_, c("a", "b"), "", character(), list("a"))) {
+  for (bad in list(1, NA_character_, c("a", "b"), "", character(), list("a"))) {
     expect_error(migrate_model(bad, new), "`input` must be .* one string")
     expect_error(migrate_model(old, bad), "`output` must be .* one string")
+  }
+  expect_error(migrate_model(NULL, new), "`input` must be .* one string")
+  for (bad in list(1, list(1), list(a = 1, 2), "a")) {
+    expect_error(
+      migrate_model(old, new, custom_objects = bad), "`custom_objects` must be a named"
+    )
+  }
+  for (bad in list(1, "torch", NULL, c("keras", "groupnorm"))) {
+    expect_error(migrate_model(old, new, layers = bad), "`layers` must be")
   }
   for (bad in list(NA, NULL, "yes", 1, c(TRUE, FALSE))) {
     expect_error(migrate_model(old, new, bad), "`overwrite` must be TRUE or FALSE")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
 import tensorflow as tf
 import tf_keras
 
-from groupnorm.migration import layers, operators
+from groupnorm.migration import keras_s_own, layers, operators, raw_operations
 from groupnorm.migration.report import MigrationError, Report
 
 _KerasTensor = tf_keras.__internal__.KerasTensor
@@ -29,18 +30,21 @@ class Conversion:
     pairs: list[tuple[Any, Any]]
 
 
-def convert(model: Any, class_names: Mapping[str, str], report: Report) -> Conversion:
+def convert(
+    model: Any, class_names: Mapping[str, str], whose: str, report: Report
+) -> Conversion:
     """Build the Keras 3 model that a tf_keras model describes.
 
     Args:
         model: A Sequential or functional tf_keras model.
         class_names: The classes of its layers as they were saved.
+        whose: "groupnorm" or "keras": whose group normalization the new one has.
         report: Where changes are recorded.
 
     Raises:
         MigrationError: A layer, or the way it is called, has no counterpart.
     """
-    converter = _Converter(class_names, report)
+    converter = _Converter(class_names, whose, report)
     new = converter.model(model)
     if not any(name.startswith("Addons>") for name in class_names.values()):
         report.notes.append("There is no layer of TensorFlow Addons in it.")
@@ -48,9 +52,12 @@ def convert(model: Any, class_names: Mapping[str, str], report: Report) -> Conve
 
 
 class _Converter:
-    def __init__(self, class_names: Mapping[str, str], report: Report) -> None:
+    def __init__(
+        self, class_names: Mapping[str, str], whose: str, report: Report
+    ) -> None:
         self.pairs: list[tuple[Any, Any]] = []
         self._class_names = class_names
+        self._whose = whose
         self._report = report
         self._made: dict[
             int, Any
@@ -75,12 +82,14 @@ class _Converter:
     def _layer(self, old: Any) -> Any:
         if isinstance(old, tf_keras.layers.TimeDistributed):
             return self._time_distributed(old)
-        new_class, config, changes = layers.modernize(old)
+        new, changes = _named_error(old, lambda: layers.make(old))
+        if self._whose == "keras":
+            new = keras_s_own.in_place_of(new)
         saved_as = self._class_names.get(old.name, "")
         if saved_as.startswith("Addons>"):
-            changes.insert(0, f"class {saved_as} is now groupnorm>{new_class.__name__}")
+            registered = keras.saving.get_registered_name(type(new))
+            changes.insert(0, f"class {saved_as} is now {registered}")
         self._report.add(old.name, changes)
-        new = _named_error(old, lambda: new_class.from_config(config))
         self.pairs.append((old, new))
         return new
 
@@ -144,20 +153,24 @@ class _Converter:
 
     def _call(self, old: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if type(old).__name__ in operators.LAYER_CLASSES:
-            return self._operate(old, args, kwargs)
+            function = old.get_config()["function"]
+            apply = partial(operators.apply, function, args, kwargs)
+            return self._operate(old, f"tf.{function}", apply)
+        if type(old).__name__ == raw_operations.LAYER_CLASS:
+            apply = partial(raw_operations.apply, old, args)
+            return self._operate(old, f"the operation {old.node_def.op}", apply)
         new = self.layer(old)
         if isinstance(old, tf_keras.layers.RNN | tf_keras.layers.Bidirectional):
             args, kwargs = _recurrent_arguments(old, args, kwargs)
         return _named_error(old, lambda: new(*args, **kwargs))
 
-    def _operate(self, old: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        function = old.get_config()["function"]
-        outputs = _named_error(old, lambda: operators.apply(function, args, kwargs))
+    def _operate(self, old: Any, name: str, action: Any) -> Any:
+        outputs = _named_error(old, action)
         # It keeps its name, for a new one could be that of another layer.
         operation = tf.nest.flatten(outputs)[0]._keras_history.operation
         operation.name = layers.legal_name(old.name)
         kind = type(operation).__name__
-        self._report.add(old.name, [f"tf.{function} is now Keras 3's operation {kind}"])
+        self._report.add(old.name, [f"{name} is now Keras 3's operation {kind}"])
         return outputs
 
 

@@ -14,6 +14,7 @@ import keras
 import tf_keras
 
 from groupnorm.layers import keras_3, legacy
+from groupnorm.migration import activations, spelling
 from groupnorm.migration.report import MigrationError
 
 _OURS = {
@@ -61,6 +62,18 @@ _RETIRED: dict[str, tuple[Any, ...]] = {
 }
 
 
+def make(layer: Any) -> tuple[Any, list[str]]:
+    """The Keras 3 layer for a tf_keras layer, and what changed.
+
+    Raises:
+        MigrationError: Keras 3 has no such layer, or not with this argument.
+    """
+    if hasattr(layer, "make_new"):  # it says itself what comes in its place
+        return layer.make_new(), list(getattr(layer, "changes", ()))
+    new_class, config, changes = modernize(layer)
+    return new_class.from_config(config), changes
+
+
 def modernize(layer: Any) -> tuple[Any, dict[str, Any], list[str]]:
     """The Keras 3 class and configuration of a tf_keras layer, and what changed.
 
@@ -97,6 +110,11 @@ def arguments(
             if name != "trainable" and not (value is None or isinstance(value, dict)):
                 changes.append(f"argument {name}={value!r} dropped: Keras 3 has none")
             continue
+        if new_name == "activation" and activations.is_addons(value):
+            changes.append(f"activation {activations.name_of(value)} is now Keras 3's")
+            name = activations.name_of(value)
+            new[new_name] = activations.new_activation(name, _shape(layer))
+            continue
         new[new_name], inner = _value(layer.name, new_name, value)
         changes += inner
         if new_name != name:
@@ -105,6 +123,13 @@ def arguments(
     if new["name"] != old["name"]:
         changes.append(f"name is now {new['name']!r}: Keras 3 allows no '/' in it")
     return new, changes
+
+
+def _shape(layer: Any) -> tuple[Any, ...] | None:
+    is_recurrent = isinstance(layer, tf_keras.layers.RNN)
+    if is_recurrent or not layer.inbound_nodes:
+        return None
+    return tuple(layer.get_output_at(0).shape)
 
 
 def legal_name(name: str) -> str:
@@ -116,14 +141,12 @@ def _class(layer: str, old_class: type) -> Any:
     if old_class in _OURS:
         return _OURS[old_class]
     registered = tf_keras.saving.get_registered_name(old_class)
-    if registered != old_class.__name__:
-        found = keras.saving.get_registered_object(registered)
-        advice = f"register a Keras 3 class as {registered!r} first"
-    else:
+    found = keras.saving.get_registered_object(registered)
+    advice = f"give a Keras 3 class as custom_objects={{{registered!r}: ...}}"
+    if found is None and registered == old_class.__name__:
         found = getattr(
             keras.layers, _RENAMED_CLASSES.get(registered, registered), None
         )
-        advice = "rebuild the model from its script with another in its place"
     if found is None:
         raise MigrationError(
             f"The layer {layer!r} is of the class {registered!r}, which Keras 3 does "
@@ -145,7 +168,7 @@ def _check_retired(layer: str, old_class: type, argument: str, value: Any) -> No
 def _value(layer: str, argument: str, value: Any) -> tuple[Any, list[str]]:
     """An argument's value in the terms of Keras 3."""
     if argument == "dtype":
-        return _policy_name(value), []
+        return spelling.policy_name(value), []
     if argument.endswith("activation"):
         _check_activation(layer, argument, value)
     if argument == "axis" and isinstance(value, list | tuple) and len(value) == 1:
@@ -166,10 +189,6 @@ def _initializer(spec: dict[str, Any]) -> Any:
     if spec.get("registered_name") is not None or found is None:
         return spec
     return keras.saving.serialize_keras_object(found.from_config(spec["config"]))
-
-
-def _policy_name(value: Any) -> Any:
-    return value["config"]["name"] if isinstance(value, dict) else value
 
 
 def _check_activation(layer: str, argument: str, value: Any) -> None:
@@ -193,10 +212,18 @@ def _nested_layer(spec: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """A layer inside a layer: a cell, what a wrapper wraps, an activation."""
     layer = tf_keras.saving.deserialize_keras_object(spec)
     if not isinstance(layer, tf_keras.layers.Layer):
-        return spec, []
-    new_class, config, changes = modernize(layer)
-    nested = keras.saving.serialize_keras_object(new_class.from_config(config))
+        return _part(spec), []
+    new, changes = make(layer)
+    nested = keras.saving.serialize_keras_object(new)
     return nested, [f"{layer.name}: {change}" for change in changes]
+
+
+def _part(spec: dict[str, Any]) -> dict[str, Any]:
+    """An initializer, regularizer or constraint: one that was given is known by now."""
+    found: Any = keras.saving.get_registered_object(str(spelling.known_as(spec)))
+    if not hasattr(found, "from_config"):
+        return spec
+    return keras.saving.serialize_keras_object(found.from_config(spec["config"]))
 
 
 def _parameters(layer_class: Any) -> set[str]:

@@ -17,12 +17,13 @@ from groupnorm.migration.report import MigrationError
 LAYER_CLASSES = ("TFOpLambda", "SlicingOpLambda")
 
 
-def check_known(layer: str, function: str) -> None:
+def check_known(layer: str, config: dict[str, Any]) -> None:
     """Refuse a TensorFlow function that has no counterpart here.
 
     Raises:
         MigrationError: It has none.
     """
+    function = config["function"]
     if _plain(function) not in _FUNCTIONS:
         raise MigrationError(
             f"The layer {layer!r} is the TensorFlow function tf.{function}, for which "
@@ -115,6 +116,7 @@ def _getitem(tensor: Any, slice_spec: Any) -> Any:
 _BINARY = {
     "__operators__.add": ops.add,
     "math.add": ops.add,
+    "math.squared_difference": lambda x, y: ops.square(ops.subtract(x, y)),
     "math.subtract": ops.subtract,
     "math.multiply": ops.multiply,
     "math.truediv": ops.true_divide,

@@ -1,7 +1,8 @@
-"""What a file may name: Keras's own classes and functions, and registered ones.
+"""What a file may name: Keras's own classes and functions, and known ones.
 
 tf_keras imports whichever module a configuration names, and runs the code of a Lambda
 layer of an `.h5` file. So a configuration is looked through before tf_keras gets it.
+Known is what is registered, what the user gave, and what TensorFlow Addons had.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any
 import tf_keras
 
 from groupnorm.layers.arguments import is_foreign
-from groupnorm.migration import operators
+from groupnorm.migration import addons, custom, operators, raw_operations, spelling
 from groupnorm.migration.report import MigrationError
+from groupnorm.migration.spelling import specs
 
 _NAMESPACES = (
     tf_keras.activations,
@@ -46,83 +48,90 @@ def vet(config: dict[str, Any]) -> None:
     Raises:
         MigrationError: It names something that is not Keras's, or that holds code.
     """
-    for layer, spec in _specs(without_compilation(config), "the model"):
-        _vet_spec(layer, spec)
+    missing: dict[str, str] = {}
+    for layer, spec in specs(config):
+        for name, what in _unknown(layer, spec):
+            missing.setdefault(name, f"the layer {layer!r} {what}")
+    if not missing:
+        return
+    problems = "; ".join(missing.values())
+    raise MigrationError(
+        f"{problems[0].upper()}{problems[1:]}. Give what takes its place: Keras 3 "
+        f"classes, or functions made of keras.ops, by these names: {_call(missing)}."
+    )
 
 
 def class_names(config: dict[str, Any]) -> dict[str, str]:
     """The class of each layer of a model, as the file names it, by the layer's name."""
     return {
         spec["config"]["name"]: spec.get("registered_name") or spec["class_name"]
-        for _, spec in _specs(config, "")
+        for _, spec in specs(config)
         if isinstance(spec["config"], dict) and "name" in spec["config"]
     }
 
 
-def without_compilation(config: Any) -> Any:
-    """The configuration without the optimizers and losses of models."""
-    if isinstance(config, dict):
-        return {
-            key: without_compilation(value)
-            for key, value in config.items()
-            if key != "compile_config"
-        }
-    if isinstance(config, list | tuple):
-        return type(config)(map(without_compilation, config))
-    return config
-
-
-def _specs(value: Any, layer: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Everything that names a class, with the name of the layer that it belongs to."""
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _specs(item, layer)
-    if not isinstance(value, dict):
-        return
-    if "class_name" in value and "config" in value:
-        config = value["config"]
-        if isinstance(config, dict) and isinstance(config.get("name"), str):
-            layer = config["name"]
-        yield layer, value
-    for item in value.values():
-        yield from _specs(item, layer)
-
-
-def _vet_spec(layer: str, spec: dict[str, Any]) -> None:
-    name, registered = spec["class_name"], spec.get("registered_name")
+def _unknown(layer: str, spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The names in one spec that nobody knows, and what they are names of."""
+    name, config = spec["class_name"], spec["config"]
     if name in ("Lambda", "__lambda__"):
-        raise MigrationError(
-            f"The layer {layer!r} is a Lambda layer (or holds a lambda): its Python "
-            "code is in the file, and is not run. Rebuild the model from its script "
-            "with a layer class of your own in its place, and load the weights."
-        )
-    _vet_module(layer, spec)
-    if isinstance(spec["config"], dict):
-        _vet_vocabulary(layer, spec["config"])
-    if name == "function":
-        return _vet_function(layer, spec)
-    if name in _VALUES or _is_registered(registered) or _is_registered(name):
-        return None
-    if name not in _CLASSES:
-        raise MigrationError(
-            f"The layer {layer!r} is of, or uses, the class {registered or name!r}, "
-            "which is neither Keras's nor registered. Register it with both "
-            "generations (register_keras_serializable of tf_keras and of keras), under "
-            "the same name, and migrate from Python."
-        )
-    if name in operators.LAYER_CLASSES:
-        operators.check_known(layer, spec["config"]["function"])
-    return None
-
-
-def _vet_module(layer: str, spec: dict[str, Any]) -> None:
+        yield _code(layer, spec)
+        return
+    if isinstance(config, dict):
+        _vet_vocabulary(layer, config)
+        for argument, value in config.items():
+            if custom.is_unknown(argument, value):
+                yield _nobody_s(layer, value, f"the function {value!r}")
+    known_as = str(spelling.known_as(spec))
     if is_foreign(spec, tf_keras.saving.get_registered_object):
-        raise MigrationError(
-            f"The layer {layer!r} is, or uses, {spec['class_name']!r} of the module "
-            f"{spec['module']!r}, which is neither Keras's nor registered. Register it "
-            "with both generations (register_keras_serializable of tf_keras and of "
-            "keras), under the same name, and migrate from Python."
-        )
+        what = f"{known_as!r} of the module {spec['module']!r}"
+        yield _nobody_s(layer, known_as, what)
+    elif name == "function":
+        known = (config, spec.get("registered_name"))
+        if config not in _FUNCTIONS and not any(map(_is_registered, known)):
+            yield _nobody_s(layer, known_as, f"the function {known_as!r}")
+    elif name == raw_operations.LAYER_CLASS:
+        raw_operations.check_known(layer, config)
+    elif name in operators.LAYER_CLASSES:
+        operators.check_known(layer, config)
+    elif not (
+        name in _CLASSES | _VALUES or _is_registered(name) or _is_registered(known_as)
+    ):
+        yield _nobody_s(layer, known_as, f"the class {known_as!r}")
+
+
+def _nobody_s(layer: str, name: str, what: str) -> tuple[str, str]:
+    addons.refuse(layer, name)
+    return name, f"is, or uses, {what}, which is neither Keras's nor registered"
+
+
+def _code(layer: str, spec: dict[str, Any]) -> tuple[str, str]:
+    if spec["class_name"] == "Lambda":
+        why = "is a Lambda layer: its Python code is in the file, and is not run"
+        return layer, why
+    raise MigrationError(
+        f"The layer {layer!r} holds a lambda: its Python code is in the file, and is "
+        "not run. Rebuild the model from its script with a named function in its "
+        "place, and load the weights."
+    )
+
+
+def _call(names: dict[str, str]) -> str:
+    """The call that would do, from Python, R and the shell."""
+    variables = {name: _variable(name) for name in names}
+    python = ", ".join(f"{name!r}: {value}" for name, value in variables.items())
+    r = ", ".join(
+        f"{name if name == value else f'`{name}`'} = {value}"
+        for name, value in variables.items()
+    )
+    return (
+        f"migrate(old, new, custom_objects={{{python}}}), in R migrate_model(input, "
+        f"output, custom_objects = list({r})), in a shell --custom-objects script.py"
+    )
+
+
+def _variable(name: str) -> str:
+    tail = name.rpartition(">")[2]
+    return tail if tail.isidentifier() else "f"
 
 
 def _vet_vocabulary(layer: str, config: dict[str, Any]) -> None:
@@ -134,16 +143,7 @@ def _vet_vocabulary(layer: str, config: dict[str, Any]) -> None:
         )
 
 
-def _vet_function(layer: str, spec: dict[str, Any]) -> None:
-    name, registered = spec["config"], spec.get("registered_name")
-    if name in _FUNCTIONS or _is_registered(registered) or _is_registered(name):
-        return
-    raise MigrationError(
-        f"The layer {layer!r} uses the function {name!r}, which is neither Keras's nor "
-        "registered. Register it with both generations "
-        "(register_keras_serializable of tf_keras and of keras)."
-    )
-
-
 def _is_registered(name: Any) -> bool:
-    return isinstance(name, str) and name in tf_keras.utils.get_custom_objects()
+    if not isinstance(name, str):
+        return False
+    return tf_keras.saving.get_registered_object(name) is not None
