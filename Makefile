@@ -15,7 +15,7 @@ kernel_sources := $(shell find python/groupnorm/op/native -name '*.cc' -o -name 
   -o -name '*.inc' -o -name '*.sh')
 
 # Tests of what needs tf_keras: run once, in an environment of its own.
-tf_keras_tests := $(addprefix tests/python/test_,addons.py legacy.py migrate.py)
+tf_keras_tests := $(wildcard $(addprefix tests/python/test_,addons.py legacy.py migrate*.py))
 
 .PHONY: help demo test test-python test-r test-tf-keras test-full test-versions coverage \
   bench experiment check dist lint docs docs-current site setup peers system system-full clean
