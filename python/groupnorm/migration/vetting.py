@@ -110,8 +110,8 @@ def _code(layer: str, spec: dict[str, Any]) -> tuple[str, str]:
         return layer, why
     raise MigrationError(
         f"The layer {layer!r} holds a lambda, as a Lambda layer does: its Python code "
-        "is in the file, and is not run. Rebuild the model from its script with a named "
-        "function in its place, and load the weights."
+        "is in the file, and is not run. Rebuild the model from its script with a "
+        "named function in its place, and load the weights."
     )
 
 
