@@ -27,9 +27,10 @@ test_that("an old file becomes one of Keras 3 that predicts the same", {
 
 test_that("without an output the report is all", {
   skip_without_tf_keras()
+  old <- addons_file("generator.h5")
   folder <- withr::local_tempdir()
   withr::local_dir(folder)
-  printed <- capture.output(report <- migrate_model(addons_file("generator.h5"), NULL))
+  printed <- capture.output(report <- migrate_model(old, NULL))
   expect_match(printed[1], "nothing was written")
   expect_false(report$written)
   expect_null(report$output)

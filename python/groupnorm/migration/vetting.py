@@ -109,9 +109,9 @@ def _code(layer: str, spec: dict[str, Any]) -> tuple[str, str]:
         why = "is a Lambda layer: its Python code is in the file, and is not run"
         return layer, why
     raise MigrationError(
-        f"The layer {layer!r} holds a lambda: its Python code is in the file, and is "
-        "not run. Rebuild the model from its script with a named function in its "
-        "place, and load the weights."
+        f"The layer {layer!r} holds a lambda, as a Lambda layer does: its Python code "
+        "is in the file, and is not run. Rebuild the model from its script with a "
+        "named function in its place, and load the weights."
     )
 
 
