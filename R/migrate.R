@@ -1,8 +1,8 @@
 #' Bring an old model file over to Keras 3
 #'
 #' Reads a model that Keras 2 saved, with layers of 'TensorFlow Addons' or without, and
-#' writes it as a file of Keras 3. The new model must predict what the old one predicts on
-#' random input before it takes the place of `output`. The old file is only read, and
+#' writes it as a file of Keras 3. The new model must predict what the old one predicts
+#' on random input before it takes the place of `output`. The old file is only read, and
 #' never run: a model that contains code, or classes that are not known, is refused,
 #' unless `custom_objects` has what takes their place.
 #'
@@ -14,12 +14,12 @@
 #' A file names the classes of its author, and does not have them. Give each in
 #' `custom_objects`, by the name that the file has for it: a Python class for Keras 3
 #' (what `reticulate::py_run_string()` or `keras3::Layer()` makes), or a function that
-#' takes and gives tensors, of R or of Python. Functions must work under both generations
-#' of Keras, as those of `keras3::op_*()` (in Python `keras.ops`) do. A list of two, one
-#' for Keras 2 and one for Keras 3, is each used on its own side, so that both are
-#' compared. What takes the place of a Lambda layer goes by the name of that layer: it
-#' becomes plain operations in the new file. If you leave one out, the error shows the
-#' call that would do.
+#' takes and gives tensors, of R or of Python. Functions must work under both
+#' generations of Keras, as those of `keras3::op_*()` (in Python `keras.ops`) do. A list
+#' of two, one for Keras 2 and one for Keras 3, is each used on its own side, so that
+#' both are compared. What takes the place of a Lambda layer goes by the name of that
+#' layer: it becomes plain operations in the new file. If you leave one out, the error
+#' shows the call that would do.
 #'
 #' Many `.h5` files need no such step: once groupnorm is in use, Keras opens them as
 #' they are (see `vignette("migrating")`). Others Keras 3 refuses, because of what Keras
@@ -40,11 +40,11 @@
 #'   Keras's own, so that the file opens without this package, and on other backends.
 #'
 #' @returns The report, invisibly, after it was printed: a list of class
-#'   `groupnorm_migration` with `input`, `output`, `written`, `changes` (a list, with what
-#'   was changed in each layer under its name), `unchanged` (the number of other layers),
-#'   `notes` (on the whole model), `proved`, `not_proved`, `needs` (the names of what is
-#'   your own in the new file) and `largest_difference` (between the predictions, relative
-#'   to the largest one).
+#'   `groupnorm_migration` with `input`, `output`, `written`, `changes` (a list, with
+#'   what was changed in each layer under its name), `unchanged` (the number of other
+#'   layers), `notes` (on the whole model), `proved`, `not_proved`, `needs` (the names of
+#'   what is your own in the new file) and `largest_difference` (between the predictions,
+#'   relative to the largest one).
 #'
 #'   If the model cannot be brought over, the error names the layer and the argument,
 #'   and nothing is written.

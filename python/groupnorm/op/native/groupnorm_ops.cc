@@ -46,7 +46,7 @@ void Check(const Owned<TF_Status>& status) {
   if (code != TF_OK) throw Failure{code, TF_Message(status.get())};
 }
 
-// Calls body() and hands what it throws to report(status).
+// Call body() and hand what it throws to report(status).
 template <class Body, class Report>
 void Guard(Body body, Report report) {
   Owned<TF_Status> status(TF_NewStatus());
@@ -117,7 +117,7 @@ class Context {
     return Tensor(tensor);
   }
 
-  // Takes over an input's buffer if nobody else needs it: nobody includes us,
+  // Take over an input's buffer if nobody else needs it: nobody includes us,
   // so no Tensor of that input may be alive here.
   Tensor OutputInPlaceOf(std::initializer_list<int> inputs, int i,
                          const Dims& dims) {
@@ -304,7 +304,7 @@ void RegisterKernels() {
   RegisterKernel<Op, Half>(TF_HALF);
 }
 
-// Gives output i the shape of input `from`.
+// Give output i the shape of input `from`.
 void CopyShape(TF_ShapeInferenceContext* context, int from, int i,
                TF_Status* status) {
   Owned<TF_ShapeHandle> shape(TF_NewShapeHandle());

@@ -60,7 +60,7 @@ class Mask {
 
   explicit operator bool() const { return values_ != nullptr; }
 
-  // Calls f(begin, end, counts) for the parts of a range of positions that
+  // Call f(begin, end, counts) for the parts of a range of positions that
   // count as a whole, or do not.
   template <class F>
   void ForEachRange(int64_t sample, int64_t begin, int64_t end, F f) const {
@@ -301,7 +301,7 @@ class Work {
   std::unique_ptr<R[]> shifts_, lanes_;
 };
 
-// Calls f(n), with the smallest numbers as constants: loops of so few steps cost
+// Call f(n), with the smallest numbers as constants: loops of so few steps cost
 // little if the compiler can write them out.
 template <class F>
 void WithConstant(int64_t n, F f) {
@@ -311,7 +311,7 @@ void WithConstant(int64_t n, F f) {
   f(n);
 }
 
-// Sets every place of channel c, in group g of the unit (all samples' groups
+// Set every place of channel c, in group g of the unit (all samples' groups
 // are counted through), to of_group(g)(c).
 template <class R, class F>
 void SetPlaces(const Layout& layout, int64_t samples, R* values, F of_group) {
@@ -410,7 +410,7 @@ auto Constant(R value) {
   return [value](int64_t) { return value; };
 }
 
-// Runs the two passes over all units, on the threads there are. A plan has
+// Run the two passes over all units, on the threads there are. A plan has
 //   Start(unit, work)               before anything else
 //   Load(unit, work)                coefficients for the first pass
 //   Sum(unit, chunk, work, part)    first pass, over one chunk

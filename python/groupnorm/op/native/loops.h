@@ -197,7 +197,7 @@ inline bool HasAvx2() {
 }
 #endif
 
-// Runs a loop over `rows` rows of `width` lanes.
+// Run a loop over `rows` rows of `width` lanes.
 template <class Loop>
 void Run(const Loop& loop, int64_t rows, int64_t width) {
 #ifdef GROUPNORM_DISPATCH

@@ -157,7 +157,7 @@ inline int Threads() {
   return ThreadSetting();
 }
 
-// Calls body(task, slot) for every task, on up to `slots` threads; no two
+// Call body(task, slot) for every task, on up to `slots` threads; no two
 // calls that run at the same time have the same slot. The body must not throw.
 template <class F>
 void ForEach(int64_t tasks, int slots, F body) {
