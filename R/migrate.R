@@ -42,9 +42,9 @@
 #' @returns The report, invisibly, after it was printed: a list of class
 #'   `groupnorm_migration` with `input`, `output`, `written`, `changes` (a list, with
 #'   what was changed in each layer under its name), `unchanged` (the number of other
-#'   layers), `notes` (on the whole model), `proved`, `not_proved`, `needs` (the names of
-#'   what is your own in the new file) and `largest_difference` (between the predictions,
-#'   relative to the largest one).
+#'   layers), `notes` (on the whole model), `proved`, `not_proved`, `needs` (the names
+#'   of what is your own in the new file) and `largest_difference` (between the
+#'   predictions, relative to the largest one).
 #'
 #'   If the model cannot be brought over, the error names the layer and the argument,
 #'   and nothing is written.
