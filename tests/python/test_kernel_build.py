@@ -106,6 +106,12 @@ def test_what_is_declared_is_what_tensorflow_declares(tmp_path):
 # --- Loading --------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
+def test_where_there_is_a_compiler_there_is_a_kernel():
+    """Or else all tests of the kernel would be skipped."""
+    assert library.load().ops is not None, library.load().status
+
+
 @pytest.fixture
 def found_at(monkeypatch):
     """Have the library looked for at another place."""
