@@ -11,7 +11,7 @@ Sys.setenv(
   `_R_CHECK_TEST_TIMING_CPU_TO_ELAPSED_THRESHOLD_` = "100"
 )
 
-# The kernel takes a while to compile: for the check, and not for the vignettes before it.
+# The kernel takes a while to compile: for the check, not for the vignettes before it.
 Sys.setenv(GROUPNORM_KERNEL = "0")
 
 rcmdcheck::rcmdcheck(
