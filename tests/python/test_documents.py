@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import exported
+import h5py
 import keras
 import numpy as np
 import oracle
@@ -22,6 +23,7 @@ from documents import ARTICLES, README, ROOT, blocks
 from groupnorm import GroupNormalization
 
 DEPLOYING = ARTICLES / "deploying.Rmd"
+MIGRATING = ARTICLES / "migrating.Rmd"
 DOCUMENTS = [README, *sorted(ARTICLES.glob("*.Rmd"))]
 
 
@@ -129,16 +131,81 @@ for one, other in zip(model.get_weights(), alone.get_weights(), strict=True):
     subprocess.run([sys.executable, program], env=env, check=True, timeout=300)
 
 
+# --- A CycleGAN, in Python and in a shell --------------------------------------------
+
+
+def save_generator(path):
+    """Save a generator as scripts of Keras 2 have it, with a class of their own.
+
+    Returns: what it predicts for an input of ones and zeros.
+    """
+    tf_keras = pytest.importorskip("tf_keras", reason="tf_keras is not installed")
+    from groupnorm.legacy import InstanceNormalization
+
+    class ReflectionPadding2D(tf_keras.layers.Layer):
+        def __init__(self, padding=(1, 1), **kwargs):
+            super().__init__(**kwargs)
+            self.padding = tuple(padding)
+
+        def call(self, inputs):
+            width, height = self.padding
+            return tf.pad(
+                inputs, [[0, 0], [height] * 2, [width] * 2, [0, 0]], "REFLECT"
+            )
+
+        def get_config(self):
+            return {**super().get_config(), "padding": self.padding}
+
+    layers = tf_keras.layers
+    model = tf_keras.Sequential(
+        [
+            layers.Input((6, 8, 2)),
+            ReflectionPadding2D((2, 1)),
+            layers.Conv2D(4, 3),
+            InstanceNormalization(),
+            layers.ReLU(),
+        ]
+    )
+    model.save(path)
+    with h5py.File(path, "r+") as file:  # by the name that Addons gave the layer
+        config = file.attrs["model_config"]
+        file.attrs["model_config"] = config.replace("groupnorm>", "Addons>")
+    return model(IMAGES).numpy()
+
+
+IMAGES = np.indices((2, 6, 8, 2)).sum(0).astype("float32") % 5
+
+
+def test_the_article_moves_a_cyclegan(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    expected = save_generator("generator.h5")
+    (code,) = (code for code in blocks(MIGRATING) if "ReflectionPadding2D" in code)
+    names = {"__name__": "script"}
+    exec(code, names)
+    assert oracle.relative_error(names["model"](IMAGES), expected) < 1e-6
+
+    os.remove("generator.keras")
+    Path("script.py").write_text(code[: code.index("own = ")])
+    _command, of_cyclegan = blocks(MIGRATING, "sh")
+    run_in_a_shell(of_cyclegan, tmp_path)
+    model = keras.models.load_model("generator.keras", custom_objects=names["own"])
+    assert oracle.relative_error(model(IMAGES), expected) < 1e-6
+
+
 # --- Shells --------------------------------------------------------------------------
 
 
-def test_the_command_that_migrates(tmp_path):
-    (command,) = blocks(ARTICLES / "migrating.Rmd", "sh")
+def run_in_a_shell(command, folder):
     python, *arguments = shlex.split(command)
     assert python == "python"
+    subprocess.run([sys.executable, *arguments], cwd=folder, check=True)
+
+
+def test_the_command_that_migrates(tmp_path):
+    command, _of_cyclegan = blocks(MIGRATING, "sh")
     old = ROOT / "tests/fixtures/tfaddons/tfa_convnet.h5"
     (tmp_path / "old.h5").write_bytes(old.read_bytes())
-    subprocess.run([sys.executable, *arguments], cwd=tmp_path, check=True)
+    run_in_a_shell(command, tmp_path)
     model = keras.models.load_model(tmp_path / "new.keras")
     assert any(isinstance(layer, GroupNormalization) for layer in model.layers)
 
