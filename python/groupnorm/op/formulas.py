@@ -99,12 +99,12 @@ class _Counted:
     def __init__(
         self, view: View, mask: tf.Tensor | None, x: tf.Tensor, layout: Layout
     ) -> None:
-        self._mask = None
+        self._mask: tf.Tensor | None = None
         if mask is None:
             return
         # One channel, and every position: the mask need not tell all of them apart.
         shape = tf.tensor_scatter_nd_update(tf.shape(x), [[layout.axis]], [1])
-        self._mask = tf.reshape(tf.broadcast_to(mask, shape), view.mask_shape)
+        self._mask = view.read_mask(tf.broadcast_to(mask, shape))
 
     def only(self, values: tf.Tensor) -> tf.Tensor:
         """The values that count, 0 in place of the others."""
@@ -123,7 +123,7 @@ class _Counted:
         if self._mask is None:
             return statistics
         counts = tf.cast(self._mask, statistics.dtype)
-        total = tf.reduce_sum(counts, range(1, len(view.mask_shape)))
+        total = tf.reduce_sum(counts, list(range(1, counts.shape.rank)))
         positions = tf.cast(view.positions, statistics.dtype)
         factor = tf.math.divide_no_nan(positions, total)
         return statistics * tf.reshape(factor, [-1, 1, 1, 1, 1])

@@ -6,20 +6,21 @@ XLA joins operations into loops. On a CPU it makes good ones of elementwise oper
 but of a sum over something that it computes on the way it makes a loop that uses no
 vector instructions. `mean` has another form for it.
 
-Every mean here keeps the axes that it is over, with size 1. Axes are given as a constant
-tensor, one for many calls.
+Every mean here keeps the axes that it is over, with size 1. Axes are given as a
+constant tensor, which can serve many calls.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import tensorflow as tf
 from tensorflow.python.ops.parallel_for import pfor
 
 from groupnorm.op import context
 
-Size = int | tf.Tensor  # a number where it is known
+Size: TypeAlias = int | tf.Tensor  # a number where it is known
 
 # Sums of more numbers than this are taken in blocks, because the rounding errors of one
 # running sum grow with its length.
