@@ -26,6 +26,9 @@ Size: TypeAlias = int | tf.Tensor  # a number where it is known
 # running sum grow with its length.
 LONGEST_SUM = 1024
 
+# Numbers side by side are added in so many sums, or more.
+LANES = 4
+
 # Slices that are added to one another before a sum: more make that sum smaller,
 # but are more places to read from at once.
 _SLICES = 8
@@ -42,10 +45,10 @@ def sizes_of(x: tf.Tensor) -> list[Size]:
     return sizes
 
 
-def are_short(*lengths: Size | None) -> bool:
+def are_short(*lengths: Size | None, lanes: int = 1) -> bool:
     """Whether sums over axes of these lengths, if known, may be taken in one go."""
     known = [n for n in lengths if isinstance(n, int)]
-    return len(known) == len(lengths) and 0 < math.prod(known) <= LONGEST_SUM
+    return len(known) == len(lengths) and 0 < math.prod(known) <= LONGEST_SUM * lanes
 
 
 def divisors(length: int) -> list[int]:
@@ -59,7 +62,8 @@ def mean(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
     known = tf.get_static_value(axes).tolist()
     if context.is_compiled_for_cpu():
         return _mean_by_slices(x, known)
-    if are_short(*(x.shape[axis] for axis in known)):
+    lanes = LANES if known[-1] == x.shape.rank - 1 else 1
+    if are_short(*(x.shape[axis] for axis in known), lanes=lanes):
         return tf.reduce_mean(x, axes, keepdims=True)
     return _mean_axes(x, known)
 

@@ -170,8 +170,8 @@ class Rows(View):
     """Every row holds all channels: `(N, rows, repeats, C)` or `(N, rows, C, run)`.
 
     The first is for channels at the end; each row holds several positions, if they are
-    short. Statistics are `(N, 1, groups, 1, 1)` and values of channels
-    `(N, 1, groups, size, 1)`.
+    short. A sample of one group is one piece all the same. Statistics are
+    `(N, 1, groups, 1, 1)` and values of channels `(N, 1, groups, size, 1)`.
     """
 
     def __init__(
@@ -193,6 +193,7 @@ class Rows(View):
         of_a_row = row if self._at_the_end else [channels, 1]
         self._spread_shape = tf.constant([-1, 1, *of_a_row])
         self._down, self._along = tf.constant([1]), tf.constant([1, 3, 4])
+        self._is_one_piece = self._at_the_end and groups == 1
 
     def mean_positions(self, values: tf.Tensor) -> tf.Tensor:
         row = tf.reshape(reductions.mean(values, self._down), self._by_group)
@@ -204,6 +205,8 @@ class Rows(View):
         return tf.reduce_mean(per_channel, 3, keepdims=True)
 
     def spread(self, statistics: tf.Tensor) -> tf.Tensor:
+        if self._is_one_piece:
+            return tf.reshape(statistics, [-1, 1, 1, 1])
         copies = reductions.tile(statistics, self._times)
         return tf.reshape(copies, self._spread_shape)
 
@@ -211,6 +214,8 @@ class Rows(View):
         return tf.reshape(parameter, [self._groups, -1, 1])
 
     def beside_input(self, parameter: tf.Tensor) -> tf.Tensor:
+        if self._is_one_piece and self._row[0] > 1:
+            return tf.broadcast_to(parameter, [self._row[0], self._row[2]])
         if self._at_the_end:
             return parameter
         return tf.reshape(parameter, self._spread_shape)
@@ -219,11 +224,18 @@ class Rows(View):
         return tf.reshape(mask, [self._sizes[0], self._rows, 1, self._row[-1]])
 
     def _reduce(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
+        if self._is_one_piece:
+            means = reduction(reduction(values, tf.constant([2, 3])), self._down)
+            return means[..., tf.newaxis]
         row = tf.reshape(reduction(values, self._down), self._by_group)
         return reduction(row, self._along)
 
     def _has_short_sums(self) -> bool:
         repeats, _, size, after = self._row
+        if self._is_one_piece:
+            return reductions.are_short(self._rows) and reductions.are_short(
+                repeats, size, lanes=reductions.LANES
+            )
         return reductions.are_short(self._rows) and reductions.are_short(
             repeats, size, after
         )
