@@ -189,11 +189,17 @@ class Rows(View):
         super().__init__(sizes, [sizes[0], rows, *row], groups, before * after)
         self._rows, self._row = rows, [repeats, groups, size, after]
         self._by_group = tf.stack([sizes[0], *self._row])
-        self._times = tf.constant([1, repeats, 1, size, 1])
-        of_a_row = row if self._at_the_end else [channels, 1]
-        self._spread_shape = tf.constant([-1, 1, *of_a_row])
-        self._down, self._along = tf.constant([1]), tf.constant([1, 3, 4])
         self._is_one_piece = self._at_the_end and groups == 1
+        along = [2, 3] if self._is_one_piece else [1, 3, 4]
+        self._down, self._along = tf.constant([1]), tf.constant(along)
+        if self._is_one_piece:
+            self._spread_shape = tf.constant([-1, 1, 1, 1])
+            self._statistic_shape = tf.constant([-1, 1, 1, 1, 1])
+            self._row_shape = tf.constant(row)
+        else:
+            self._times = tf.constant([1, repeats, 1, size, 1])
+            of_a_row = row if self._at_the_end else [channels, 1]
+            self._spread_shape = tf.constant([-1, 1, *of_a_row])
 
     def mean_positions(self, values: tf.Tensor) -> tf.Tensor:
         row = tf.reshape(reductions.mean(values, self._down), self._by_group)
@@ -206,7 +212,7 @@ class Rows(View):
 
     def spread(self, statistics: tf.Tensor) -> tf.Tensor:
         if self._is_one_piece:
-            return tf.reshape(statistics, [-1, 1, 1, 1])
+            return tf.reshape(statistics, self._spread_shape)
         copies = reductions.tile(statistics, self._times)
         return tf.reshape(copies, self._spread_shape)
 
@@ -215,7 +221,7 @@ class Rows(View):
 
     def beside_input(self, parameter: tf.Tensor) -> tf.Tensor:
         if self._is_one_piece and self._row[0] > 1:
-            return tf.broadcast_to(parameter, [self._row[0], self._row[2]])
+            return tf.broadcast_to(parameter, self._row_shape)
         if self._at_the_end:
             return parameter
         return tf.reshape(parameter, self._spread_shape)
@@ -225,8 +231,8 @@ class Rows(View):
 
     def _reduce(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
         if self._is_one_piece:
-            means = reduction(reduction(values, tf.constant([2, 3])), self._down)
-            return means[..., tf.newaxis]
+            found = reduction(reduction(values, self._along), self._down)
+            return tf.reshape(found, self._statistic_shape)
         row = tf.reshape(reduction(values, self._down), self._by_group)
         return reduction(row, self._along)
 
