@@ -470,6 +470,43 @@ def test_unknown_rank_and_unknown_channels_are_refused():
         )
 
 
+# --- How much is done ----------------------------------------------------------------
+
+
+def _operations(shape, axis, groups):
+    """The operations of one call in a graph, what it is given left out."""
+    graph = tf.Graph()
+    with graph.as_default():
+        sizes = (shape, shape[axis : axis + 1 or None], shape[axis : axis + 1 or None])
+        x, gamma, beta = (tf.compat.v1.placeholder(tf.float32, s) for s in sizes)
+        given = len(graph.get_operations())
+        group_normalization(x, groups, gamma, beta, axis)
+        return [op.type for op in graph.get_operations()[given:]]
+
+
+@pytest.mark.parametrize("groups", [1, 4, -1])
+@pytest.mark.parametrize("batch", [8, None])
+@pytest.mark.parametrize(
+    ("sizes", "axis"),
+    [
+        ([512], -1),
+        ([128, 512], -1),
+        ([2048, 16], 1),
+        ([56, 56, 64], -1),
+        ([64, 56, 56], 1),
+        ([7, 7, 8], -1),
+        ([5, 64, 7], 2),
+        ([8, 8, 8, 32], -1),
+        ([4, 200, 200, 3], 1),
+    ],
+)
+def test_few_operations_and_no_branch(monkeypatch, sizes, axis, batch, groups):
+    monkeypatch.setenv("GROUPNORM_NATIVE", "0")
+    found = _operations([batch, *sizes], axis, groups)
+    assert len(found) <= 45
+    assert not {"If", "StatelessIf", "While", "StatelessWhile", "PyFunc"} & {*found}
+
+
 def test_samples_are_independent(compute, rng):
     x = rng.normal(size=(6, 5, 8)).astype(np.float32)
     whole = compute(x, 4).numpy()

@@ -1,8 +1,8 @@
 """Group normalization and its closed-form gradient in plain TensorFlow operations.
 
-Everything here works on a tensor of any rank with the channel axis anywhere. Means over
-positions come first and leave a small tensor of shape `(N, C)`; groups are formed on
-those small tensors only, so that no tensor of the input's size is ever transposed.
+Everything here works on a tensor of any rank with the channel axis anywhere: it is read
+in a shape from `views.py`, which knows how to take means over it and how to broadcast
+against it.
 
 Accuracy: the variance is never taken as the difference of two large numbers. A first
 pass finds `shift`, close to the group's mean; `x - shift` is exact in floating point
@@ -11,6 +11,9 @@ in it is carried beside the shift, because their sum would lose digits again.
 
 Range: deviations are squared in the dtype of the computation. In float32 those between
 1e-15 and 1e15 have squares, and inverses of squares, with all their digits.
+
+Speed: what costs most is writing to fresh memory. In a chain of elementwise operations
+TensorFlow writes over what nobody else will read, so that a chain needs it once.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from groupnorm.op import reductions
+from groupnorm.op import views
+from groupnorm.op.views import View
 
 
 class Layout(NamedTuple):
@@ -30,38 +34,17 @@ class Layout(NamedTuple):
     channels: int
     groups: int
 
-    @property
-    def position_axes(self) -> list[int]:
-        """Every axis but batch and channel."""
-        return [axis for axis in range(1, self.rank) if axis != self.axis]
+    def has_one_value_a_group(self) -> bool:
+        """Whether every value is the mean of its group."""
+        return self.rank == 2 and self.groups == self.channels
 
-    def mean_positions(self, x: tf.Tensor) -> tf.Tensor:
-        """Mean over the positions, 0 where there are none: shape `(N, C)`."""
-        return reductions.mean(x, self.position_axes)
-
-    def mean_groups(self, per_channel: tf.Tensor) -> tf.Tensor:
-        """Mean over the channels of a group: from `(N, C)` to `(N, G)`."""
-        size = self.channels // self.groups
-        return tf.reduce_mean(tf.reshape(per_channel, [-1, self.groups, size]), -1)
-
-    def spread(self, per_group: tf.Tensor) -> tf.Tensor:
-        """From `(N, G)` to `(N, C)`."""
-        return reductions.spread(per_group, self.channels // self.groups)
-
-    def expand(self, per_channel: tf.Tensor) -> tf.Tensor:
-        """From `(N, C)` to a shape that broadcasts against the input."""
-        shape = [1] * self.rank
-        shape[0], shape[self.axis] = -1, self.channels
-        return tf.reshape(per_channel, shape)
-
-    def positions(self, x: tf.Tensor) -> tf.Tensor:
-        """Number of positions of a sample, as a scalar of x's dtype."""
-        sizes = [reductions.size_of(x, axis) for axis in self.position_axes]
-        return tf.cast(tf.reduce_prod(tf.stack([1, *sizes])), x.dtype)
+    def view(self, x: tf.Tensor, mask: tf.Tensor | None) -> View:
+        """The shape to compute in."""
+        return views.view(x, self.axis, self.groups, mask is not None)
 
 
 class Statistics(NamedTuple):
-    """Of each sample's groups, all of shape `(N, G)`: `mean` is that of `x - shift`."""
+    """Of each sample's groups, in the view's shape: `mean` is that of `x - shift`."""
 
     shift: tf.Tensor
     mean: tf.Tensor
@@ -75,16 +58,21 @@ def value(
     layout: Layout,
     epsilon: float,
     mask: tf.Tensor | None = None,
-) -> tuple[tf.Tensor, Statistics]:
+) -> tuple[tf.Tensor, Statistics | None]:
     """Group normalization of `x`, and the statistics that its gradient can use.
 
     All computation is in the dtype of `gamma`, which may be wider than that of `x`;
     the output has the dtype of `x`. `mask` is boolean and broadcasts against `x`: only
     entries where it is true count.
     """
-    wide = tf.cast(x, gamma.dtype)
-    stats = _statistics(wide, layout, epsilon, mask)
-    return tf.cast(_forward(wide, gamma, beta, layout, stats), x.dtype), stats
+    if mask is None and layout.has_one_value_a_group():
+        return tf.cast(_zeros(x, gamma) * gamma + beta, x.dtype), None
+    view = layout.view(x, mask)
+    wide = tf.cast(view.read(x), gamma.dtype)
+    counted = _Counted(view, mask, x, layout)
+    stats, centered = _statistics(wide, view, epsilon, counted)
+    y = _forward(centered, gamma, beta, view, stats)
+    return view.restore(tf.cast(y, x.dtype)), stats
 
 
 def gradient(
@@ -100,96 +88,125 @@ def gradient(
 
     The statistics may be those that `value` found; they are computed if not given.
     """
+    if mask is None and layout.has_one_value_a_group():
+        flow = _zeros(x, gamma) * tf.cast(dy, gamma.dtype)
+        dx = tf.cast(flow * gamma, x.dtype)
+        return dx, tf.reduce_sum(flow, 0), tf.reduce_sum(tf.cast(dy, gamma.dtype), 0)
+    view = layout.view(x, mask)
     # Cast again: a wide copy from `value` would be kept, and is larger than x.
-    wide, dy = tf.cast(x, gamma.dtype), tf.cast(dy, gamma.dtype)
+    wide = tf.cast(view.read(x), gamma.dtype)
+    counted = _Counted(view, mask, x, layout)
     if stats is None:
-        stats = _statistics(wide, layout, epsilon, mask)
-    dx, dgamma, dbeta = _backward(wide, gamma, dy, layout, stats, mask)
-    return tf.cast(dx, x.dtype), dgamma, dbeta
+        stats, _ = _statistics(wide, view, epsilon, counted)
+    wide_dy = tf.cast(view.read(dy), gamma.dtype)
+    dx, dgamma, dbeta = _backward(wide, gamma, wide_dy, view, stats, counted)
+    return view.restore(tf.cast(dx, x.dtype)), dgamma, dbeta
+
+
+def _zeros(x: tf.Tensor, gamma: tf.Tensor) -> tf.Tensor:
+    """Values less themselves: NaN stays, and there are derivatives to ask for."""
+    wide = tf.cast(x, gamma.dtype)
+    return wide - wide
+
+
+class _Counted:
+    """Which entries count: all of them, or those where a mask is true."""
+
+    def __init__(
+        self, view: View, mask: tf.Tensor | None, x: tf.Tensor, layout: Layout
+    ) -> None:
+        self._mask: tf.Tensor | None = None
+        if mask is None:
+            return
+        # One channel, and every position: the mask need not tell all of them apart.
+        shape = tf.tensor_scatter_nd_update(tf.shape(x), [[layout.axis]], [1])
+        self._mask = view.read_mask(tf.broadcast_to(mask, shape))
+
+    def only(self, values: tf.Tensor) -> tf.Tensor:
+        """The values that count, 0 in place of the others."""
+        return values if self._mask is None else tf.where(self._mask, values, 0)
+
+    def product(self, values: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+        """Their product, 0 where the factor is."""
+        # An entry that does not count may hold anything, NaN too; where nothing flows
+        # back into it, it must not reach the means.
+        if self._mask is None:
+            return values * factor
+        return tf.math.multiply_no_nan(values, factor)
+
+    def share(self, view: View, statistics: tf.Tensor) -> tf.Tensor:
+        """Means over all positions turned into means over those that count."""
+        if self._mask is None:
+            return statistics
+        counts = tf.cast(self._mask, statistics.dtype)
+        total = tf.reduce_sum(counts, list(range(1, counts.shape.rank)))
+        positions = tf.cast(view.positions, statistics.dtype)
+        factor = tf.math.divide_no_nan(positions, total)
+        return statistics * tf.reshape(factor, [-1, 1, 1, 1, 1])
 
 
 def _statistics(
-    x: tf.Tensor, layout: Layout, epsilon: float, mask: tf.Tensor | None
-) -> Statistics:
-    """Mean and inverse standard deviation of every group.
+    x: tf.Tensor, view: View, epsilon: float, counted: _Counted
+) -> tuple[Statistics, tf.Tensor]:
+    """Mean and inverse standard deviation of every group, and `x - shift`.
 
     A group without entries that count gets mean 0 and variance 0.
     """
-    share = _inverse_share(x, layout, mask)
-
-    def mean_counted(values: tf.Tensor) -> tf.Tensor:
-        return layout.mean_groups(layout.mean_positions(values)) * share
-
-    shift = mean_counted(_where(mask, x))
-    centered = _where(mask, x - layout.expand(layout.spread(shift)))
-    mean = mean_counted(centered)
-    variance = mean_counted(tf.square(centered)) - tf.square(mean)
-    rstd = tf.math.rsqrt(tf.maximum(variance, 0) + epsilon)
-    return Statistics(shift, mean, rstd)
+    shift = counted.share(view, view.mean(counted.only(x)))
+    centered = x - view.spread(shift)
+    counting = counted.only(centered)
+    mean = counted.share(view, view.mean(counting))
+    variance = counted.share(view, view.mean_square(counting)) - tf.square(mean)
+    rstd = tf.math.rsqrt(
+        tf.nn.relu(variance) + epsilon
+    )  # rounding can make it negative
+    return Statistics(shift, mean, rstd), centered
 
 
 def _forward(
-    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, layout: Layout, stats: Statistics
+    centered: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    view: View,
+    stats: Statistics,
 ) -> tf.Tensor:
-    """The normalized, scaled and centered `x`."""
-    scale = layout.spread(stats.rstd) * gamma
-    offset = beta - layout.spread(stats.mean) * scale
-    centered = x - layout.expand(layout.spread(stats.shift))
-    return centered * layout.expand(scale) + layout.expand(offset)
+    """The normalized, scaled and centered input."""
+    scale = view.spread(stats.rstd) * view.beside_input(gamma)
+    offset = view.beside_input(beta) - view.spread(stats.mean) * scale
+    return centered * scale + offset
 
 
 def _backward(
     x: tf.Tensor,
     gamma: tf.Tensor,
     dy: tf.Tensor,
-    layout: Layout,
+    view: View,
     stats: Statistics,
-    mask: tf.Tensor | None,
+    counted: _Counted,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The gradients in closed form.
 
     With `z` the normalized input and `g = gamma * dy`, the gradient of `x` is
     `rstd * (g - mean(g) - z * mean(g * z))`, the means taken over the group.
     """
-    centered = x - layout.expand(layout.spread(stats.shift))
-    # A masked entry may hold anything, NaN too; where nothing flows back into it, it
-    # must not reach the means.
-    product = tf.multiply if mask is None else tf.math.multiply_no_nan
-    mean_dy = layout.mean_positions(dy)
-    mean_dy_z = layout.spread(stats.rstd) * (
-        layout.mean_positions(product(centered, dy))
-        - layout.spread(stats.mean) * mean_dy
+    centered = x - view.spread(stats.shift)
+    mean_dy = view.mean_positions(dy)
+    mean_dy_z = stats.rstd * (
+        view.mean_positions(counted.product(centered, dy)) - stats.mean * mean_dy
     )
-    share = _inverse_share(x, layout, mask)
-    mean_g = layout.mean_groups(gamma * mean_dy) * share
-    mean_gz = layout.mean_groups(gamma * mean_dy_z) * share
+    factor = view.beside_channels(gamma)
+    mean_g = counted.share(view, view.mean_channels(factor * mean_dy))
+    mean_gz = counted.share(view, view.mean_channels(factor * mean_dy_z))
 
     slope = -tf.square(stats.rstd) * mean_gz
     level = -stats.rstd * mean_g - stats.mean * slope
-    through_statistics = _where(
-        mask,
-        centered * layout.expand(layout.spread(slope))
-        + layout.expand(layout.spread(level)),
-    )
-    dx = dy * layout.expand(layout.spread(stats.rstd) * gamma) + through_statistics
-    positions = layout.positions(x)
-    dgamma = tf.reduce_sum(mean_dy_z, 0) * positions
-    dbeta = tf.reduce_sum(mean_dy, 0) * positions
-    return dx, dgamma, dbeta
+    through_statistics = centered * view.spread(slope) + view.spread(level)
+    scale = view.spread(stats.rstd) * view.beside_input(gamma)
+    dx = dy * scale + counted.only(through_statistics)
+    return dx, _sum(mean_dy_z, view), _sum(mean_dy, view)
 
 
-def _where(mask: tf.Tensor | None, values: tf.Tensor) -> tf.Tensor:
-    """The values that count, 0 in place of the others."""
-    return values if mask is None else tf.where(mask, values, 0)
-
-
-def _inverse_share(
-    x: tf.Tensor, layout: Layout, mask: tf.Tensor | None
-) -> tf.Tensor | float:
-    """What turns a mean over all positions into one over those that count: `(N, 1)`."""
-    if mask is None:
-        return 1.0
-    # One channel, and every position: the mask need not tell all of them apart.
-    shape = tf.tensor_scatter_nd_update(tf.shape(x), [[layout.axis]], [1])
-    share = layout.mean_positions(tf.cast(tf.broadcast_to(mask, shape), x.dtype))
-    return tf.math.divide_no_nan(tf.ones_like(share), share)
+def _sum(means: tf.Tensor, view: View) -> tf.Tensor:
+    """Sum over samples and positions, from means over positions: one per channel."""
+    total = tf.reshape(tf.reduce_sum(means, 0), [-1])
+    return total * tf.cast(view.positions, total.dtype)

@@ -1,54 +1,105 @@
-"""Means over positions, and the way back to channels, in the form that runs fastest.
+"""Means over axes, in the form that runs fastest and rounds least.
 
-TensorFlow's own kernels run one operation at a time: few operations are fast there.
+TensorFlow's own kernels run one operation at a time: few operations are fast there,
+and what is as large as the input costs most where it is written down.
 XLA joins operations into loops. On a CPU it makes good ones of elementwise operations,
 but of a sum over something that it computes on the way it makes a loop that uses no
-vector instructions, and the same happens to elementwise operations that read one value
-for several channels. `mean` and `spread` have another form for it.
+vector instructions. `mean` has another form for it.
+
+Every mean here keeps the axes that it is over, with size 1. Axes are given as a
+constant tensor, which can serve many calls.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import tensorflow as tf
+from tensorflow.python.ops.parallel_for import pfor
 
 from groupnorm.op import context
 
+Size: TypeAlias = int | tf.Tensor  # a number where it is known
+
 # Sums of more numbers than this are taken in blocks, because the rounding errors of one
 # running sum grow with its length.
-_LONGEST_SUM = 1024
+LONGEST_SUM = 1024
+
+# Numbers side by side are added in so many sums, or more.
+LANES = 4
 
 # Slices that are added to one another before a sum: more make that sum smaller,
 # but are more places to read from at once.
 _SLICES = 8
 
 
-def mean(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
+def sizes_of(x: tf.Tensor) -> list[Size]:
+    """Size of every axis, -1 for that of the batch where `tf.reshape` can tell it."""
+    sizes = x.shape.as_list()
+    if sizes[0] is None and all(sizes[1:]):
+        sizes[0] = -1
+    if None in sizes:
+        found = tf.unstack(tf.shape(x))
+        sizes = [s if n is None else n for n, s in zip(sizes, found, strict=True)]
+    return sizes
+
+
+def are_short(*lengths: Size | None, lanes: int = 1) -> bool:
+    """Whether sums over axes of these lengths, if known, may be taken in one go."""
+    known = [n for n in lengths if isinstance(n, int)]
+    return len(known) == len(lengths) and 0 < math.prod(known) <= LONGEST_SUM * lanes
+
+
+def divisors(length: int) -> list[int]:
+    """All that divide this length, in ascending order."""
+    small = [d for d in range(1, math.isqrt(length) + 1) if length % d == 0]
+    return sorted({*small, *(length // d for d in small)})
+
+
+def mean(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
     """Mean over these axes, in ascending order; 0 where one of them is empty."""
-    if axes and context.is_compiled_for_cpu():
-        return _mean_by_slices(x, axes)
-    return _mean_axes(x, axes)
+    known = tf.get_static_value(axes).tolist()
+    if context.is_compiled_for_cpu():
+        return _mean_by_slices(x, known)
+    lanes = LANES if known[-1] == x.shape.rank - 1 else 1
+    if are_short(*(x.shape[axis] for axis in known), lanes=lanes):
+        return tf.reduce_mean(x, axes, keepdims=True)
+    return _mean_axes(x, known)
 
 
-def spread(per_group: tf.Tensor, size: int) -> tf.Tensor:
-    """Every value of `(N, G)` once for each channel of its group: `(N, G * size)`."""
-    if size == 1:
-        return per_group
-    if not context.is_compiled_for_cpu():
-        return tf.repeat(per_group, size, axis=1)
+def norm(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
+    """Root of the sum of squares over these axes, with no tensor of the squares."""
+    return tf.raw_ops.EuclideanNorm(input=x, axis=axes, keep_dims=True)
+
+
+def can_take_norms() -> bool:
+    """Whether `norm` is known to whatever will run this, and fast there."""
+    return not (
+        context.is_compiled() or context.is_exporting() or context.is_for_reading()
+    )
+
+
+def tile(x: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
+    """Copies of `x` along each axis, in a form that later operations read fast."""
+    copies = int(tf.get_static_value(times).prod())
+    if copies == 1 or not context.is_compiled_for_cpu():
+        return tf.tile(x, times)
     # XLA does not join matrix products with what follows, so that what follows reads
     # channels from memory. Half a value plus half of it is that value.
-    halves = tf.fill([2, size], tf.constant(0.5, per_group.dtype))
-    column = tf.reshape(per_group, [-1, 1])
-    twice = tf.concat([column, column], 1)
-    return tf.reshape(tf.matmul(twice, halves), [-1, per_group.shape[1] * size])
+    halves = tf.fill([2, copies], tf.constant(0.5, x.dtype))
+    column = tf.reshape(x, [-1, 1])
+    return tf.matmul(tf.concat([column, column], 1), halves)
 
 
-def size_of(x: tf.Tensor, axis: int) -> int | tf.Tensor:
-    """Size of an axis: a number where it is known."""
-    size = x.shape[axis]
-    return tf.shape(x)[axis] if size is None else size
+@pfor.RegisterPFor("EuclideanNorm")
+def _vectorized_norm(of_one):
+    """The norms of many tensors at once, for `tf.vectorized_map`."""
+    axes = of_one.unstacked_input(1) + 1  # after the new one; they are not negative
+    found = tf.raw_ops.EuclideanNorm(
+        input=of_one.stacked_input(0), axis=axes, keep_dims=of_one.get_attr("keep_dims")
+    )
+    return pfor.wrap(found, True)
 
 
 def _mean_by_slices(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
@@ -95,19 +146,19 @@ def _mean_axes(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
 def _mean_axis(x: tf.Tensor, axis: int) -> tf.Tensor:
     """Mean over one axis, 0 where it is empty, without long running sums."""
     length = x.shape[axis]
-    if length is not None and length <= _LONGEST_SUM:
+    if length is not None and length <= LONGEST_SUM:
         return _running_mean(x, axis)
     block = _even_block(length)
     if block is not None:
         return _mean_of_blocks(x, axis, block)
 
-    length = size_of(x, axis)
-    rest = length % _LONGEST_SUM
+    length = sizes_of(x)[axis]
+    rest = length % LONGEST_SUM
     head, tail = tf.split(x, [length - rest, rest], axis)
     # Both cast first: a quotient of integers is float64, which TensorFlow Lite lacks.
     tail_share = tf.cast(rest, x.dtype) / tf.cast(tf.maximum(length, 1), x.dtype)
     return (
-        _mean_of_blocks(head, axis, _LONGEST_SUM) * (1 - tail_share)
+        _mean_of_blocks(head, axis, LONGEST_SUM) * (1 - tail_share)
         + _running_mean(tail, axis) * tail_share
     )
 
@@ -121,17 +172,19 @@ def _even_block(length: int | None) -> int | None:
 
 
 def _mean_of_blocks(x: tf.Tensor, axis: int, block: int) -> tf.Tensor:
-    shape = tf.unstack(tf.shape(x))
+    shape = sizes_of(x)
     shape[axis : axis + 1] = [shape[axis] // block, block]
     blocks = tf.reshape(x, tf.stack(shape))
-    return _running_mean(_running_mean(blocks, axis + 1), axis)
+    means = tf.squeeze(_running_mean(blocks, axis + 1), axis + 1)
+    return _running_mean(means, axis)
 
 
 def _running_mean(x: tf.Tensor, axis: int) -> tf.Tensor:
-    # Not tf.reduce_mean, which is NaN for an empty axis. The division between two sums
-    # also keeps XLA from joining them into the one long sum that is to be avoided.
-    size, total = size_of(x, axis), tf.reduce_sum(x, axis)
-    if tf.is_tensor(size):
-        # TensorFlow Lite leaves the sum over an empty axis undefined.
-        total = tf.where(size > 0, total, 0)
+    size = x.shape[axis]
+    if size:
+        return tf.reduce_mean(x, axis, keepdims=True)
+    # tf.reduce_mean is NaN for an empty axis, and TensorFlow Lite leaves even the sum
+    # over it undefined.
+    size = sizes_of(x)[axis]
+    total = tf.where(size > 0, tf.reduce_sum(x, axis, keepdims=True), 0)
     return total * (1 / tf.cast(tf.maximum(size, 1), x.dtype))
