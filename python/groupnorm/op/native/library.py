@@ -41,10 +41,21 @@ def _load() -> Library:
     if not _PATH.exists():
         return Library(None, None, _why_there_is_none())
     try:
+        _show_tensorflow()
         ops = tf.load_op_library(str(_PATH))
         return Library(ops, ctypes.CDLL(str(_PATH)), f"loaded from {_PATH}")
     except Exception as error:  # whatever it is, there is the other way
         return Library(None, None, f"{_PATH} could not be loaded: {error}")
+
+
+def _show_tensorflow() -> None:
+    """Let libraries that are not linked against TensorFlow find its functions.
+
+    TensorFlow 2.16 keeps them to itself, 2.21 does not.
+    """
+    folder = Path(tf.sysconfig.get_lib())
+    for framework in folder.glob("libtensorflow_framework*"):
+        ctypes.CDLL(str(framework), mode=ctypes.RTLD_GLOBAL)
 
 
 def _why_there_is_none() -> str:
