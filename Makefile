@@ -5,6 +5,8 @@ PYTHON ?= /usr/bin/python3
 export R_LIBS := $(CURDIR)/.rlib
 export RETICULATE_PYTHON := $(CURDIR)/.venv/bin/python
 export TF_CPP_MIN_LOG_LEVEL ?= 2
+# Python compiles what it imports; most of what is installed is never imported.
+export PIP_NO_COMPILE := 1
 # What rpy2 and the R packages that Debian has need to find each other.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -89,7 +91,7 @@ site: setup
 
 check: setup
 	tools/source .check/source
-	Rscript tools/check.R
+	Rscript tools/check.R $(check_options)
 
 dist: setup
 	test -x .venv-dist/bin/python || $(PYTHON) -m venv .venv-dist

@@ -10,6 +10,7 @@ and the numbers stay in range, because normalizing twice changes little.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -164,6 +165,41 @@ class Elementwise:
         return lambda: concrete(x)
 
 
+class MultiplyAndRelu:
+    """Two elementwise operations, with gradients: what TensorFlow hardly goes below."""
+
+    def forward(self, case: Case, data: Data, links: int) -> Run:
+        """A run of `links` pairs in a row."""
+
+        @tf.function(autograph=False)
+        def chain(x, factor):
+            for _ in range(links):
+                x = tf.nn.relu(x * factor)
+            return x
+
+        x, _ = _tensors(case, data)
+        factor = tf.cast(1.01, case.dtype)  # not a constant, which would be folded
+        concrete = chain.get_concrete_function(x, factor)
+        return lambda: concrete(x, factor)
+
+    def step(self, case: Case, data: Data, links: int) -> Run:
+        """As `forward()`, each with the gradient of its input."""
+
+        @tf.function(autograph=False)
+        def chain(x, dx, factor):
+            for _ in range(links):
+                with tf.GradientTape() as tape:
+                    tape.watch(x)
+                    y = tf.nn.relu(x * factor)
+                x, dx = y, tape.gradient(y, x, output_gradients=dx)
+            return x, dx
+
+        x, dy = _tensors(case, data)
+        factor = tf.cast(1.01, case.dtype)
+        concrete = chain.get_concrete_function(x, dy, factor)
+        return lambda: concrete(x, dy, factor)
+
+
 class Torch:
     """torch.nn.GroupNorm on a tensor that lies in memory in the given format."""
 
@@ -228,8 +264,10 @@ class Torch:
         for array in (data.x, data.dy):
             if case.axis == -1:
                 array = np.moveaxis(array, -1, 1)
-            if array.ndim == 3:
-                array = array[..., np.newaxis]
+            # Its formats are for four axes. All positions in one serve every rank.
+            if array.ndim != 4:
+                positions = math.prod(array.shape[2:])
+                array = array.reshape(*array.shape[:2], positions, 1)
             tensor = torch.from_numpy(array).to(getattr(torch, case.dtype))
             tensors.append(tensor.contiguous(memory_format=self._format))
         return tensors
@@ -254,6 +292,7 @@ FLOORS = {
     "one elementwise op": Elementwise(tf.nn.softsign),
     "one copy": Elementwise(lambda x: tf.raw_ops.DeepCopy(x=x)),
 }
+RELU = MultiplyAndRelu()
 BASELINE = "keras, graph"
 
 

@@ -21,16 +21,22 @@ _PAUSE = 0.005
 Samples = dict[str, list[float]]
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """Wall-clock time of one run."""
+def seconds(run: Callable[[], object], warm: bool = False) -> float:
+    """Wall-clock time of one run; if `warm`, of the second of two."""
     time.sleep(_PAUSE)
+    if warm:
+        run()
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
 
 
 def interleaved(
-    runs: Mapping[str, Callable[[], object]], budget: float, rounds: tuple[int, int]
+    runs: Mapping[str, Callable[[], object]],
+    budget: float,
+    rounds: tuple[int, int],
+    *,
+    warm: bool = False,
 ) -> Samples:
     """Times of all runs, round by round, after a warm-up.
 
@@ -38,6 +44,7 @@ def interleaved(
         runs: What to time, by name.
         budget: Seconds after which no further round starts.
         rounds: Fewest and most rounds, whatever the budget.
+        warm: Run each once, untimed, before it is timed: its tensors are in the cache.
 
     Returns:
         For every name a list with one time in seconds for each round.
@@ -54,7 +61,7 @@ def interleaved(
         # Start with another one each time: nobody always follows the same neighbour.
         first = done % len(names)
         for name in names[first:] + names[:first]:
-            samples[name].append(seconds(runs[name]))
+            samples[name].append(seconds(runs[name], warm))
     return samples
 
 

@@ -1,4 +1,5 @@
 # R CMD check as CRAN does it, on the built package; any error, warning or note fails.
+# Options of R CMD check may follow.
 
 Sys.setenv(
   # There may be no network: neither CRAN nor a clock can be asked.
@@ -16,7 +17,7 @@ Sys.setenv(GROUPNORM_KERNEL = "0")
 
 rcmdcheck::rcmdcheck(
   file.path(".check", "source"),
-  args = c("--as-cran", "--no-manual"),
+  args = c("--as-cran", "--no-manual", commandArgs(trailingOnly = TRUE)),
   build_args = "--no-manual",
   check_dir = ".check",
   env = c(GROUPNORM_KERNEL = "1"),

@@ -36,14 +36,18 @@ def implementation() -> Implementation:
     return Implementation(name, library.status)
 
 
-def use_native() -> bool:
+def use_native(is_trivial: bool) -> bool:
     """Whether this call, with or without a mask, is one for the native kernel.
+
+    Args:
+        is_trivial: Whether every value is the mean of its group. TensorFlow is faster
+            then, but in eager mode, where the kernel is one operation against several.
 
     Raises:
         RuntimeError: This process was forked from one that had computed before, and
             the call would wait for threads of TensorFlow's that stayed there.
     """
-    native = _kernel_serves()
+    native = _kernel_serves() and (context.is_eager() or not is_trivial)
     if context.is_forked() and not (native and context.is_eager()):
         raise RuntimeError(
             "TensorFlow was used before this process was forked, and would wait here "

@@ -37,8 +37,10 @@ struct Failure {
   std::string message;
 };
 
-void Check(bool condition, const std::string& message) {
-  if (!condition) throw Failure{TF_INVALID_ARGUMENT, message};
+// The message is made only if it is needed: to make it takes as long as small tensors.
+template <class Message>
+void Check(bool condition, Message message) {
+  if (!condition) throw Failure{TF_INVALID_ARGUMENT, message()};
 }
 
 void Check(const Owned<TF_Status>& status) {
@@ -143,24 +145,28 @@ struct Attributes {
 
 Shape MakeShape(const Dims& dims, const Attributes& attributes) {
   const int64_t rank = dims.size(), axis = attributes.axis;
-  Check(rank >= 2, "groupnorm: x must have rank >= 2, got shape " + Text(dims));
-  Check(axis >= 1 && axis < rank, "groupnorm: axis " + std::to_string(axis) +
-                                      " is not a channel axis of shape " +
-                                      Text(dims));
+  Check(rank >= 2, [&] {
+    return "groupnorm: x must have rank >= 2, got shape " + Text(dims);
+  });
+  Check(axis >= 1 && axis < rank, [&] {
+    return "groupnorm: axis " + std::to_string(axis) +
+           " is not a channel axis of shape " + Text(dims);
+  });
   Shape shape{dims[0], 1, dims[axis], 1, attributes.groups};
   for (int64_t i = 1; i < axis; ++i) shape.A *= dims[i];
   for (int64_t i = axis + 1; i < rank; ++i) shape.B *= dims[i];
-  Check(shape.C % shape.G == 0,
-        "groupnorm: groups (" + std::to_string(shape.G) +
-            ") must divide the number of channels (" + std::to_string(shape.C) +
-            ")");
+  Check(shape.C % shape.G == 0, [&] {
+    return "groupnorm: groups (" + std::to_string(shape.G) +
+           ") must divide the number of channels (" + std::to_string(shape.C) + ")";
+  });
   return shape;
 }
 
 void CheckDims(const char* name, const Dims& dims, const Dims& expected) {
-  Check(dims == expected, std::string("groupnorm: ") + name +
-                              " must have shape " + Text(expected) + ", got " +
-                              Text(dims));
+  Check(dims == expected, [&] {
+    return std::string("groupnorm: ") + name + " must have shape " + Text(expected) +
+           ", got " + Text(dims);
+  });
 }
 
 void CheckParameter(const char* name, const Dims& dims, const Shape& shape) {
@@ -172,9 +178,11 @@ void CheckParameter(const char* name, const Dims& dims, const Shape& shape) {
 Mask MakeMask(const Tensor& mask, const Dims& dims, const Attributes& attributes,
               const Shape& shape) {
   if (mask.dims() == Dims{0}) return Mask();
-  const std::string message = "groupnorm: mask must have shape " + Text(dims) +
-                              " with 1 for axis " + std::to_string(attributes.axis) +
-                              " (and for axes at the end), got " + Text(mask.dims());
+  const auto message = [&] {
+    return "groupnorm: mask must have shape " + Text(dims) + " with 1 for axis " +
+           std::to_string(attributes.axis) + " (and for axes at the end), got " +
+           Text(mask.dims());
+  };
   Check(mask.dims().size() == dims.size(), message);
   int64_t repeat = 1;
   bool at_end = true;

@@ -114,9 +114,8 @@ class Layout {
     const bool torn = masked && shape.B > 1;  // where part of a piece counts
     by_rows_ = shape.B >= kRun || torn || (shape.A == 1 && piece >= kPad);
     short_ = by_rows_ && shape.B < kRun && !torn;
-    batch_ = by_rows_ && shape.A > 1
-                 ? 1
-                 : std::min(shape.N, Between(1, kBatch / sample, 64));
+    const int64_t batch = Between(1, (short_ ? kShortBatch : kBatch) / sample, 64);
+    batch_ = by_rows_ && shape.A > 1 ? 1 : std::min(shape.N, batch);
     groups_ = shape.G;
     if (by_rows_) {
       groups_ = 1;
@@ -235,6 +234,8 @@ class Layout {
   static constexpr int64_t kRun = 32;  // a channel's numbers that make a row
   static constexpr int64_t kMinLanes = 64;
   static constexpr int64_t kBatch = 2048;   // elements
+  // More where coefficients are few: sums for each lane are then put away less often.
+  static constexpr int64_t kShortBatch = 16384;
   static constexpr int64_t kChunk = 65536;  // elements
   static constexpr int64_t kMostChunks = 256;
 
@@ -706,7 +707,11 @@ class ForwardPlan {
       mask_.ForEachRange(sample, 0, shape.Positions(),
                          [&](int64_t begin, int64_t end, bool counts) {
                            const int64_t rows = (end - begin) / shape.B;
-                           const int64_t some = Between(1, rows / 32, 8);
+                           // With few numbers of a group the shift is often far off,
+                           // and all must be summed again.
+                           const int64_t least = CeilDiv(8, shape.D() * shape.B);
+                           const int64_t some =
+                               std::min(rows, Between(least, rows / 32, 8));
                            const int64_t step = rows / some;
                            if (counts)
                              probe(begin / shape.B + step / 2, some, step);

@@ -167,7 +167,11 @@ struct RowGradient {
 
 #define GROUPNORM_ISA baseline
 #define GROUPNORM_TARGET
+#if defined(__AVX2__) && defined(__F16C__)
+#define GROUPNORM_AVX2 1
+#endif
 #include "loops.inc"
+#undef GROUPNORM_AVX2
 #undef GROUPNORM_ISA
 #undef GROUPNORM_TARGET
 
@@ -175,9 +179,9 @@ struct RowGradient {
 #define GROUPNORM_DISPATCH 1
 #define GROUPNORM_ISA avx2
 #define GROUPNORM_TARGET __attribute__((target("avx2,fma,f16c")))
-#define GROUPNORM_F16C 1
+#define GROUPNORM_AVX2 1
 #include "loops.inc"
-#undef GROUPNORM_F16C
+#undef GROUPNORM_AVX2
 #undef GROUPNORM_ISA
 #undef GROUPNORM_TARGET
 #endif

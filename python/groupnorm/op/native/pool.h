@@ -1,4 +1,4 @@
-// A small pool of threads that sleep when there is nothing to do.
+// A small pool of threads that fall asleep when there is nothing to do.
 //
 // TensorFlow's C API gives a kernel no access to TensorFlow's own threads.
 #ifndef GROUPNORM_POOL_H_
@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cfenv>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <list>
@@ -33,7 +34,7 @@ class Job {
 
   bool Full() const { return joined_ == slots_ || next_ >= tasks_; }
 
-  // Under the pool's lock.
+  // Under the pool's lock, all but Idle().
   int Join() {
     ++active_;
     return joined_++;
@@ -57,8 +58,17 @@ class Job {
   std::fenv_t floating_point_;
   std::atomic<int64_t> next_{0};
   int joined_ = 0;
-  int active_ = 0;
+  std::atomic<int> active_{0};
 };
+
+// Wait a short while for a condition without falling asleep: to be woken takes longer
+// than many jobs do, and calls follow one another. Threads with work go first.
+template <class Condition>
+void Spin(Condition met) {
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + std::chrono::microseconds(50);
+  while (!met() && Clock::now() < end) sched_yield();
+}
 
 class Pool {
  public:
@@ -70,17 +80,20 @@ class Pool {
   }
 
   void Run(Job* job, int helpers) {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      Grow(helpers);
-      job->Join();
-      jobs_.push_back(job);
-    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    Grow(helpers);
+    job->Join();
+    jobs_.push_back(job);
+    ++calls_;
+    lock.unlock();
     for (int i = 0; i < helpers; ++i) wake_.notify_one();
     job->Work(0);
-    std::unique_lock<std::mutex> lock(mutex_);
+    lock.lock();
     jobs_.remove(job);
     job->Leave();
+    lock.unlock();
+    Spin([job] { return job->Idle(); });
+    lock.lock();
     done_.wait(lock, [job] { return job->Idle(); });
   }
 
@@ -110,7 +123,11 @@ class Pool {
     for (;;) {
       Job* job = Waiting();
       if (job == nullptr) {
-        wake_.wait(lock);
+        const uint64_t calls = calls_;
+        lock.unlock();
+        Spin([&] { return calls_ != calls; });
+        lock.lock();
+        if (calls_ == calls) wake_.wait(lock);
         continue;
       }
       const int slot = job->Join();
@@ -130,6 +147,7 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   std::list<Job*> jobs_;
+  std::atomic<uint64_t> calls_{0};
   int workers_ = 0;
 };
 
