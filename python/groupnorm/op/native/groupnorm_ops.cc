@@ -78,8 +78,8 @@ std::string Text(const Dims& dims) {
 class Tensor {
  public:
   explicit Tensor(TF_Tensor* tensor) : tensor_(tensor) {
-    for (int i = 0; i < TF_NumDims(tensor); ++i)
-      dims_.push_back(TF_Dim(tensor, i));
+    dims_.resize(TF_NumDims(tensor));
+    for (size_t i = 0; i < dims_.size(); ++i) dims_[i] = TF_Dim(tensor, i);
   }
   const Dims& dims() const { return dims_; }
   template <class T>
