@@ -39,6 +39,8 @@ _LONGEST_COLUMN, _SHORTEST_COLUMN = 256, 16
 # Slices that are added to one another before a sum: more make that sum smaller,
 # but are more places to read from at once.
 _SLICES = 8
+# Fewer numbers than this are added as fast without.
+_WORTH_SLICES = 512
 
 
 def sizes_of(x: tf.Tensor) -> list[Size]:
@@ -113,6 +115,9 @@ def _vectorized_norm(of_one):
 
 def _mean_by_slices(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     """Add slices along the longest axis, which is elementwise, before the sum."""
+    lengths = [x.shape[axis] for axis in axes]
+    if are_short(*lengths) and math.prod(lengths) < _WORTH_SLICES:
+        return tf.reduce_mean(x, axes, keepdims=True)
     axis = _longest(x, axes)
     length = x.shape[axis]
     if not length:
