@@ -1,37 +1,58 @@
-"""One training step of a small convolutional network, through `fit()`."""
+"""Training steps of networks, through `fit()`."""
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 import timing
 from implementations import OURS, THEIRS, native_kernel
+from networks import NETWORKS, Network, Normalize
 
-CHANNELS = (64, 64, 128, 128, 256, 256)
-BATCH = 32
 GROUPS = 32
 MILLISECOND = 1e-3
 
-Layer = keras.layers.Layer
-# Of each model: its normalization, and whether the native kernel may be used.
-MODELS: dict[str, tuple[Callable[[], Layer] | None, bool]] = {
-    "none": (None, False),
-    "BatchNormalization": (keras.layers.BatchNormalization, False),
-    "keras, graph": (lambda: THEIRS(GROUPS), False),
-    "ours, native": (lambda: OURS(GROUPS), True),
-    "ours, TensorFlow": (lambda: OURS(GROUPS), False),
+
+class Kind(NamedTuple):
+    """A normalization: its layer, and whether it is told the mask and may be native."""
+
+    layer: Callable[[], keras.layers.Layer]
+    masked: bool = False
+    native: bool = False
+
+    def __call__(self, x: Any, mask: Any) -> Any:
+        """The normalized tensor."""
+        if mask is None or not self.masked:
+            return self.layer()(x)
+        return self.layer()(x, mask=mask)
+
+
+def _ours() -> keras.layers.Layer:
+    return OURS(GROUPS, use_mask=True)  # which without a mask changes nothing
+
+
+KINDS: dict[str, Kind | None] = {
+    "none": None,
+    "BatchNormalization": Kind(keras.layers.BatchNormalization, masked=True),
+    "keras, graph": Kind(lambda: THEIRS(GROUPS)),  # knows no masks
+    "ours, native": Kind(_ours, masked=True, native=True),
+    "ours, TensorFlow": Kind(_ours, masked=True),
 }
 
 
-def measure(quick: bool) -> dict[str, Any]:
-    """Milliseconds of a step, and the ratio to the model without normalization."""
-    rounds, steps = (1, 1) if quick else (8, 5)
-    trainers = {name: _Trainer(*kind, steps) for name, kind in MODELS.items()}
+def measure(quick: bool) -> list[dict[str, Any]]:
+    """Milliseconds of a step, and ratios to the network without normalization."""
+    return [_measure(network, quick) for network in NETWORKS]
+
+
+def _measure(network: Network, quick: bool) -> dict[str, Any]:
+    rounds, steps = (1, 1) if quick else network.rounds_and_steps
+    trainers = {name: _Trainer(network, kind, steps) for name, kind in KINDS.items()}
     for trainer in trainers.values():
         trainer.steps()  # traces
     # Medians of a few steps are compared within a round, rounds across the run.
@@ -39,9 +60,11 @@ def measure(quick: bool) -> dict[str, Any]:
     for _ in range(rounds):
         for name, trainer in trainers.items():
             samples[name].append(float(np.median(trainer.steps())))
-    return {
-        "channels": CHANNELS,
-        "batch": BATCH,
+    del trainers
+    gc.collect()
+    entry = {
+        "network": network.name,
+        "batch": network.batch,
         "groups": GROUPS,
         "rounds": rounds,
         "milliseconds": {
@@ -49,20 +72,21 @@ def measure(quick: bool) -> dict[str, Any]:
         },
         "relative_to_none": timing.ratios(samples, "none"),
     }
+    ratios = {n: round(r["median"], 2) for n, r in entry["relative_to_none"].items()}
+    print(f"{network.name}: {ratios}", flush=True)
+    return entry
 
 
 class _Trainer:
-    def __init__(
-        self, normalization: Callable[[], Layer] | None, native: bool, steps: int
-    ) -> None:
-        self._native = native
-        self._model = _network(normalization)
+    def __init__(self, network: Network, kind: Kind | None, steps: int) -> None:
+        self._native = kind is not None and kind.native
+        self._batch = network.batch
+        normalize: Normalize = kind or _nothing
+        self._model = network.model(normalize)
         # In graph mode, which Keras itself chooses on a machine with CPUs only; said
         # here so that a GPU does not change what is measured.
         self._model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
-        random = np.random.default_rng(1)
-        self._x = random.standard_normal((BATCH * steps, 32, 32, 3), np.float32)
-        self._y = random.integers(0, 10, BATCH * steps)
+        self._x, self._y = network.data(steps)
         self._clock = _Clock()
 
     def steps(self) -> list[float]:
@@ -72,12 +96,16 @@ class _Trainer:
             self._model.fit(
                 self._x,
                 self._y,
-                batch_size=BATCH,
+                batch_size=self._batch,
                 verbose=0,
                 shuffle=False,
                 callbacks=[self._clock],
             )
         return list(self._clock.times)
+
+
+def _nothing(x: Any, _mask: Any) -> Any:
+    return x
 
 
 class _Clock(keras.callbacks.Callback):
@@ -92,18 +120,3 @@ class _Clock(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.times.append(time.perf_counter() - self._start)
-
-
-def _network(normalization: Callable[[], Layer] | None) -> keras.Model:
-    keras.utils.set_random_seed(1)
-    layers: list[Layer] = [keras.layers.Input((32, 32, 3))]
-    for i, channels in enumerate(CHANNELS):
-        layers.append(keras.layers.Conv2D(channels, 3, padding="same"))
-        if normalization is not None:
-            layers.append(normalization())
-        layers.append(keras.layers.Activation("relu"))
-        if i % 2 == 1:
-            layers.append(keras.layers.MaxPooling2D())
-    layers.append(keras.layers.GlobalAveragePooling2D())
-    layers.append(keras.layers.Dense(10, activation="softmax"))
-    return keras.Sequential(layers)
