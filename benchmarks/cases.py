@@ -46,12 +46,6 @@ SHAPES = (
 TINY = Case(*SHAPES[-1])
 
 MAIN = tuple(Case(shape, groups) for shape, groups in SHAPES)
-# Five links are enough to spread the cost of a call, and are built in half the time.
-VARIANTS = tuple(
-    Case(shape, groups, axis, dtype, links=5)
-    for axis, dtype in ((1, "float32"), (-1, "bfloat16"))
-    for shape, groups in SHAPES
-)
 
 
 def data(case: Case, seed: int = 1) -> Data:

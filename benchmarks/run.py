@@ -17,6 +17,7 @@ import memory
 import r_boundary
 import report
 import speed
+import sweep
 import training
 
 HERE = Path(__file__).parent
@@ -26,12 +27,13 @@ def main() -> None:
     """Run the parts one after the other, and writes results, figure and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="see whether it works")
+    parser.add_argument("--seed", type=int, help="of the drawn shapes; else a new one")
     parser.add_argument("--out", type=Path, help="folder for results.json and the rest")
     arguments = parser.parse_args()
     out = arguments.out or HERE / ("quick" if arguments.quick else "results")
     out.mkdir(parents=True, exist_ok=True)
 
-    results = measure(arguments.quick)
+    results = measure(arguments.quick, arguments.seed)
     path = out / "results.json"
     path.write_text(json.dumps(results, indent=1) + "\n")
     figure.draw(results, out / "figure.png")
@@ -41,7 +43,7 @@ def main() -> None:
     print(f"Wrote {path}, figure.png beside it, and {page}.")
 
 
-def measure(quick: bool) -> dict[str, Any]:
+def measure(quick: bool, seed: int | None) -> dict[str, Any]:
     """All measurements, and what they were made on."""
     implementations.require_native()
     implementations.fix_threads()
@@ -54,6 +56,7 @@ def measure(quick: bool) -> dict[str, Any]:
     }
     parts = {
         "kept_work": kept_work.measure,
+        "sweep": lambda: sweep.measure(quick, seed),
         "speed": lambda: speed.measure(quick),
         "training": lambda: training.measure(quick),
         "accuracy": accuracy.measure,

@@ -6,7 +6,7 @@ import gc
 from typing import Any
 
 import timing
-from cases import MAIN, VARIANTS, Case, data
+from cases import MAIN, Case, data
 from implementations import BASELINE, FLOORS, NORMALIZATIONS
 
 MILLISECOND = 1e-3
@@ -15,13 +15,8 @@ MILLISECOND = 1e-3
 def measure(quick: bool) -> list[dict[str, Any]]:
     """One entry for each case and each of the two passes."""
     entries = []
-    for case in MAIN + VARIANTS:
-        # The main cases are those that the targets are about.
-        budget, rounds = (6.0, (7, 40)) if case in MAIN else (2.5, (5, 20))
-        if quick:
-            case, budget, rounds = _small(case), 0.0, (2, 2)
-            if case not in map(_small, MAIN):
-                continue
+    budget, rounds = (0.0, (2, 2)) if quick else (6.0, (7, 40))
+    for case in map(_small, MAIN) if quick else MAIN:
         for backward in (False, True):
             entries.append(_measure_case(case, backward, budget, rounds))
             gc.collect()
