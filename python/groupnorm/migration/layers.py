@@ -119,10 +119,19 @@ def arguments(
         changes += inner
         if new_name != name:
             changes.append(f"argument {name} is now called {new_name}")
+    if not layer.trainable:
+        _freeze(new)
     new["name"] = legal_name(old["name"])
     if new["name"] != old["name"]:
         changes.append(f"name is now {new['name']!r}: Keras 3 allows no '/' in it")
     return new, changes
+
+
+def _freeze(config: dict[str, Any]) -> None:
+    """Freeze the layers that are among a layer's arguments, as Keras 3 does not."""
+    for _, spec in spelling.specs(config):
+        if isinstance(spec["config"], dict) and "trainable" in spec["config"]:
+            spec["config"]["trainable"] = False
 
 
 def _shape(layer: Any) -> tuple[Any, ...] | None:
