@@ -110,6 +110,47 @@ def test_a_layer_of_ones_own(given, extension, tmp_path, target):
     np.testing.assert_allclose(new(x), model(x), atol=1e-6)
 
 
+def scaling(generation, default, has_config=True):
+    """A layer with an argument, which a SavedModel lacks if the class says none."""
+
+    class Scaling(generation.layers.Layer):
+        def __init__(self, by=default, **kwargs):
+            super().__init__(**kwargs)
+            self.by = by
+
+        def build(self, input_shape):
+            self.gain = self.add_weight(name="gain", shape=(input_shape[-1],))
+
+        def call(self, inputs):
+            return inputs * self.gain * self.by
+
+        def get_config(self):
+            if not has_config:
+                raise NotImplementedError
+            return {**super().get_config(), "by": self.by}
+
+    return Scaling
+
+
+@pytest.mark.parametrize("is_pair", [True, False])
+def test_a_layer_that_was_saved_without_its_arguments(is_pair, tmp_path, target):
+    x = tf_keras.Input((3,))
+    model = tf_keras.Model(x, scaling(tf_keras, 1.0, False)(5.0, name="mine")(x))
+    path = saved(model, tmp_path, "")
+    with pytest.raises(MigrationError, match="'mine' is, or uses, the class 'Scaling'"):
+        groupnorm.migrate(path, target)
+    old, new = scaling(tf_keras, 5.0), scaling(keras, 5.0)
+    silent = scaling(tf_keras, 5.0, False)
+    with pytest.raises(MigrationError, match=r"'mine'.*has no get_config\(\)"):
+        groupnorm.migrate(path, target, custom_objects={"Scaling": (silent, new)})
+    custom = {"Scaling": (old, new) if is_pair else new}
+    report = groupnorm.migrate(path, target, custom_objects=custom)
+    assert "mine: its arguments are not in the file" in str(report)
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype("float32")
+    got = keras.models.load_model(target, custom_objects={"Scaling": new})
+    np.testing.assert_allclose(got(x), model(x), atol=1e-6)
+
+
 def test_a_pair_that_differs_does_not_pass(tmp_path, target):
     path = saved(generator(), tmp_path, ".h5")
     custom = {"ReflectionPadding2D": (OLD_PADDING, WRONG_PADDING)}

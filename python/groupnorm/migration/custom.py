@@ -24,6 +24,8 @@ PARTS = ("activation", "initializer", "regularizer", "constraint")
 _COMPILED = ("loss", "metrics")
 # What a prediction does not depend on, once the weights are there.
 _IN_TRAINING = ("initializer", "regularizer", "constraint")
+# Instead of a layer's arguments, in SavedModels.
+_NO_ARGUMENTS = {"layer was saved without config": True}
 _KINDS = {
     "activation": tf_keras.activations,
     "initializer": tf_keras.initializers,
@@ -37,7 +39,7 @@ class CustomObjects:
 
     Attributes:
         config: The model's configuration, with what was given in the place of Lambda
-            layers.
+            layers, and of arguments that a SavedModel does not have.
         training: The compilation as the file has it.
     """
 
@@ -47,7 +49,8 @@ class CustomObjects:
         self._new: dict[str, Any] = {}
         self._once: set[str] = set()
         self.training = training
-        self.config = self._without_lambdas(config)
+        self._bare: list[str] = []
+        self.config = self._completed(config)
         used = {*_uses(self.config)}
         self._predicting = {
             n for n, argument in used if _kind(argument) not in _IN_TRAINING
@@ -74,24 +77,28 @@ class CustomObjects:
             classes: The class of each layer, as the file names it.
             new: The new model.
         """
-        layers = {layer: name for layer, name in classes.items() if name in self._once}
-        others = sorted(self._once - set(layers.values()))
+        for name in sorted(self._once):
+            layers = [layer for layer, known_as in classes.items() if known_as == name]
+            report.not_proved.append(self._not_proved(layers, name))
         report.not_proved += [
-            *(self._not_proved(layer, name) for layer, name in layers.items()),
-            *(self._not_proved(repr(name), name) for name in others),
+            f"{layer}: its arguments are not in the file, as its class had no "
+            "get_config(); those are taken that the given class has by default."
+            for layer in self._bare
         ]
         config = keras.saving.serialize_keras_object(new)
         named = {name for name, _ in _uses(config) if name in self._new}
         report.needs = sorted(n for n in named if not _is_registered(self._new[n]))
 
-    def _not_proved(self, what: str, name: str) -> str:
+    def _not_proved(self, layers: list[str], name: str) -> str:
         kind = "class" if inspect.isclass(self._new.get(name)) else "function"
+        what = ", ".join(layers) or repr(name)
         if name not in self._predicting:
             return f"{what}: the {kind} is as it was given; predictions do not need it."
         return (
-            f"{what} by itself: the old model was computed with the Keras 3 {kind} "
-            f"that was given as {name.removeprefix('Lambda ')!r}. A pair, (Keras 2 "
-            f"{kind}, Keras 3 {kind}), proves it, too."
+            f"{what} by {'themselves' if len(layers) > 1 else 'itself'}: the old model "
+            f"was computed with the Keras 3 {kind} that was given as "
+            f"{name.removeprefix('Lambda ')!r}. A pair, (Keras 2 {kind}, Keras 3 "
+            f"{kind}), proves it, too."
         )
 
     def _find(self, name: str) -> tuple[Any, Any] | None:
@@ -111,13 +118,17 @@ class CustomObjects:
             self._old[name] = self._old[tail] = old or _stand_in(tail, new)
         self._new[name] = new
 
-    def _without_lambdas(self, config: Any) -> Any:
+    def _completed(self, config: Any) -> Any:
         if isinstance(config, list | tuple):
-            return type(config)(map(self._without_lambdas, config))
+            return type(config)(map(self._completed, config))
         if not isinstance(config, dict):
             return config
-        config = {key: self._without_lambdas(item) for key, item in config.items()}
+        config = {key: self._completed(item) for key, item in config.items()}
         own = config.get("config")
+        if own == _NO_ARGUMENTS:
+            name = {"name": config["name"]} if "name" in config else {}
+            self._bare.append(config.get("name", config["class_name"]))
+            return {**config, "config": name}
         if config.get("class_name") != "Lambda" or not isinstance(own, dict):
             return config
         found = self._given.get(str(own.get("name")))
@@ -198,14 +209,8 @@ def _stand_in(name: str, new: Any) -> Any:
 
 def _pair(name: Any, value: Any) -> tuple[Any, Any]:
     """What was given for a name: for tf_keras, `None` if nothing, and for Keras 3."""
-    old, new = (
-        value
-        if isinstance(value, list | tuple) and len(value) == 2
-        else (
-            None,
-            value,
-        )
-    )
+    is_pair = isinstance(value, list | tuple) and len(value) == 2
+    old, new = value if is_pair else (None, value)
     if not isinstance(name, str) or not callable(new) or _is_instance(new):
         raise _bad(name, value)
     if old is not None and (not callable(old) or _is_instance(old)):
