@@ -7,21 +7,29 @@ Run under TensorFlow Addons 0.23 (TensorFlow 2.15, Python 3.11):
 For each NAME below: `NAME.h5` and `NAME.keras` (the whole model), `NAME.weights.h5`
 (its weights alone) and `NAME.npz`: `x` (or `x0`, `x1`, ...), an input, and `y` (or
 `y0`, `y1`, ...), what `predict` gave for it there. `generator` is there as a SavedModel
-folder too. What Addons had besides is in a folder beside, `..._others`; of what was
-trained (TRAINED) the `.npz` has `x`, `labels`, and what one more step gave: `logs`, and
-the weights `w0`, `w1`, ...
+folder too.
+
+What Addons had besides is in a folder beside, `..._others`. Of layers there are
+SavedModels too, whose graphs (`saved_model.pb`) are left empty, as migrate does not run
+them. Of what was trained (TRAINED) the `.npz` has `x`, `labels`, and what one more step
+gave: `logs`, and the weights `w0`, `w1`, ... NETWORKS are `.h5` alone, and
+`satellite` is compressed; of `gesture` there is what one step gave, too.
 
 `tfa_convnet` and `tfa_dense_sequential` were made elsewhere, likewise.
 """
 
 from __future__ import annotations
 
+import gzip
 import sys
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_addons as tfa
+from addons_networks import gesture, satellite
+from addons_others import LAYERS, TRAINED, training
+from addons_raw_operations import raw_operations
 
 L = tf.keras.layers
 Group = tfa.layers.GroupNormalization
@@ -119,17 +127,41 @@ def compiled():
     return model
 
 
+MODELS = {
+    function.__name__: function
+    for function in (
+        channels_first,
+        generator,
+        recurrent,
+        sequential_first,
+        shared_and_nested,
+        operators,
+        half_precision,
+        compiled,
+    )
+}
+NETWORKS = {
+    "gesture": gesture,
+    "raw_operations": raw_operations,
+    "satellite": satellite,
+}
+
+
 def write_training(name, folder):
-    """Two steps, the file, then a third step: `logs` of it, and `w0`, ... after it."""
+    """Two steps, the file, then a third step."""
     tf.keras.utils.set_random_seed(3)
     model, x, labels = training(name)
     model.fit(x, labels, batch_size=12, epochs=2, verbose=0)
     model.save(folder / f"{name}.h5")
+    outcome = a_step(model, x, labels)
+    np.savez_compressed(folder / f"{name}.npz", x=x, labels=labels, **outcome)
+
+
+def a_step(model, x, labels):
+    """What a step gives: `logs` of it, and the weights `w0`, ... after it."""
     logs = model.train_on_batch(x, labels)
     weights = {f"w{i}": w for i, w in enumerate(model.get_weights())}
-    np.savez_compressed(
-        folder / f"{name}.npz", x=x, labels=labels, logs=np.atleast_1d(logs), **weights
-    )
+    return {"logs": np.atleast_1d(logs), **weights}
 
 
 def random_input(tensor, rng):
@@ -143,11 +175,14 @@ def random_input(tensor, rng):
     return rng.normal(1, 2, shape).astype("float32")
 
 
-def write(name, folder):
+def made(name, kind):
+    """The model, with weights unlike those that it starts with, and what it predicts.
+
+    Initial weights are so regular that a mistake in them could pass unseen.
+    """
     tf.keras.utils.set_random_seed(sum(map(ord, name)))
     rng = np.random.default_rng(7)
-    model = MODELS[name]()
-    # Initial weights are so regular that a mistake in them could pass unseen.
+    model = kind()
     model.set_weights(
         [
             np.abs(w) + rng.uniform(0.1, 0.9, w.shape).astype(w.dtype)
@@ -159,17 +194,42 @@ def write(name, folder):
     x = [random_input(tensor, rng) for tensor in model.inputs]
     y = model.predict(x if len(x) > 1 else x[0], verbose=0)
     y = y if isinstance(y, list) else [y]
-    named = {
+    return model, {
         f"{letter}{i if len(arrays) > 1 else ''}": array
         for letter, arrays in (("x", x), ("y", y))
         for i, array in enumerate(arrays)
     }
-    np.savez_compressed(folder / f"{name}.npz", **named)
+
+
+def write_layers(name, folder):
+    model, arrays = made(name, LAYERS[name])
+    np.savez_compressed(folder / f"{name}.npz", **arrays)
     model.save(folder / f"{name}.h5")
-    if name != "raw_operations":  # of a time before that format
-        model.save(folder / f"{name}.keras")
-    if MODELS[name] in OTHERS:
-        return
+    model.save(folder / f"{name}.keras")
+    model.save(folder / f"{name}_savedmodel", include_optimizer=False)
+    (folder / f"{name}_savedmodel" / "fingerprint.pb").unlink()
+    (folder / f"{name}_savedmodel" / "saved_model.pb").write_bytes(b"")
+
+
+def write_network(name, folder):
+    model, arrays = made(name, NETWORKS[name])
+    model.save(folder / f"{name}.h5")
+    if name == "satellite":  # of many small layers, and so mostly empty space
+        content = (folder / f"{name}.h5").read_bytes()
+        (folder / f"{name}.h5.gz").write_bytes(gzip.compress(content, mtime=0))
+        (folder / f"{name}.h5").unlink()
+    if name == "gesture":
+        labels = [np.roll(arrays[f"y{i}"], 1, axis=0) for i in range(3)]
+        named = {f"labels{i}": label for i, label in enumerate(labels)}
+        arrays |= {**named, **a_step(model, arrays["x"], labels)}
+    np.savez_compressed(folder / f"{name}.npz", **arrays)
+
+
+def write_model(name, folder):
+    model, arrays = made(name, MODELS[name])
+    np.savez_compressed(folder / f"{name}.npz", **arrays)
+    model.save(folder / f"{name}.h5")
+    model.save(folder / f"{name}.keras")
     model.save_weights(folder / f"{name}.weights.h5")
     if name == "generator":
         model.save(folder / f"{name}_savedmodel", include_optimizer=False)
@@ -180,8 +240,12 @@ if __name__ == "__main__":
     others = folder.with_name(f"{folder.name}_others")
     for path in (folder, others):
         path.mkdir(parents=True, exist_ok=True)
-    for name in sys.argv[2:] or (*MODELS, *TRAINED):
-        if name in TRAINED:
-            write_training(name, others)
-        else:
-            write(name, others if MODELS[name] in OTHERS else folder)
+    writers = {
+        **dict.fromkeys(MODELS, (write_model, folder)),
+        **dict.fromkeys(LAYERS, (write_layers, others)),
+        **dict.fromkeys(NETWORKS, (write_network, others)),
+        **dict.fromkeys(TRAINED, (write_training, others)),
+    }
+    for name in sys.argv[2:] or writers:
+        write, place = writers[name]
+        write(name, place)
