@@ -4,7 +4,10 @@ TensorFlow's own kernels run one operation at a time: few operations are fast th
 and what is as large as the input costs most where it is written down.
 XLA joins operations into loops. On a CPU it makes good ones of elementwise operations,
 but of a sum over something that it computes on the way it makes a loop that uses no
-vector instructions. `mean` has another form for it.
+vector instructions. `mean` has another form for it. On a GPU it gives each column of
+numbers that are added down the rows to few threads, and where it thinks them too few
+to compute on the way what is added, that is written to memory first. `mean` adds
+shorter columns for it.
 
 Every mean here keeps the axes that it is over, with size 1. Axes are given as a
 constant tensor, which can serve many calls.
@@ -28,6 +31,10 @@ LONGEST_SUM = 1024
 
 # Numbers side by side are added in so many sums, or more.
 LANES = 4
+
+# Columns that XLA adds for a GPU have no more numbers than the first, and no fewer than
+# the second: each sum is written down, and is to be little beside what was read.
+_LONGEST_COLUMN, _SHORTEST_COLUMN = 256, 16
 
 # Slices that are added to one another before a sum: more make that sum smaller,
 # but are more places to read from at once.
@@ -62,6 +69,8 @@ def mean(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
     known = tf.get_static_value(axes).tolist()
     if context.is_compiled_for_cpu():
         return _mean_by_slices(x, known)
+    if context.is_compiled() and _is_of_columns(x, known):
+        return _mean_of_columns(x, known)
     lanes = LANES if known[-1] == x.shape.rank - 1 else 1
     if are_short(*(x.shape[axis] for axis in known), lanes=lanes):
         return tf.reduce_mean(x, axes, keepdims=True)
@@ -135,6 +144,21 @@ def _mean_of_slices(x: tf.Tensor, axis: int, slices: int, axes: list[int]) -> tf
 
 def _longest(x: tf.Tensor, axes: list[int]) -> int:
     return max(axes, key=lambda axis: x.shape[axis] or 0)
+
+
+def _is_of_columns(x: tf.Tensor, axes: list[int]) -> bool:
+    """Whether there are sums side by side, and each is over what is not."""
+    return len(axes) == 1 and axes[0] != x.shape.rank - 1 and x.shape[-1] != 1
+
+
+def _mean_of_columns(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
+    """Means over one axis, of short columns first where its length can be divided."""
+    (axis,) = axes
+    length = x.shape[axis] or 1
+    block = max(d for d in divisors(length) if d <= _LONGEST_COLUMN)
+    if block < _SHORTEST_COLUMN or block == length:
+        return _mean_axis(x, axis)
+    return _mean_of_blocks(x, axis, block)
 
 
 def _mean_axes(x: tf.Tensor, axes: list[int]) -> tf.Tensor:

@@ -260,7 +260,7 @@ def _cut(length: int, most: int) -> tuple[int, int]:
 
 def _repeats(positions: Size, channels: int) -> int:
     """How many positions are best read as one row."""
-    if not isinstance(positions, int) or not positions or context.is_compiled_for_cpu():
+    if not isinstance(positions, int) or not positions or context.is_compiled():
         return 1
     fitting = [
         d
