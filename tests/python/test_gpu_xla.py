@@ -157,6 +157,20 @@ def test_a_further_pass_would_be_seen():
     assert reductions_in_a_row(found, 4 * 32 * 8) == 4
 
 
+@pytest.mark.parametrize("shape", [(8, 32, 32, 64), (2, 4096, 8)])
+def test_columns_are_short(shape):
+    # Of longer ones XLA would rather write down what is to be added.
+    found, elements = instructions(shape, -1, 2), math.prod(shape)
+    size = {i.name: i.elements for i in found}
+    columns = [
+        elements / i.elements
+        for i in found
+        if i.opcode == "reduce" and size[i.operands[0]] == elements
+    ]
+    assert columns
+    assert max(columns) <= 256
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize(("shape", "axis", "groups"), CASES)
 def test_only_what_xla_joins_into_loops(shape, axis, groups, dtype):
