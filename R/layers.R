@@ -84,7 +84,9 @@
 #'   | a layer that was called exactly once | the layer applied to its output |
 #'
 #'   Output shape is input shape. Anything else, and any argument that does not fit, is
-#'   an error; `object` is then as it was before.
+#'   an error; `object` is then as it was before. A layer prints its name, groups and
+#'   axis, and once it is built its channels and what computes: `"native"`, the kernel
+#'   for CPUs, or `"tensorflow"` (see [groupnorm_config()]).
 #'
 #' @references Wu, Y. and He, K. (2018). Group Normalization.
 #'   <https://arxiv.org/abs/1803.08494>
@@ -93,21 +95,31 @@
 #'   Missing Ingredient for Fast Stylization. <https://arxiv.org/abs/1607.08022>
 #' @seealso [groupnorm_config()], [install_groupnorm()]
 #' @examplesIf groupnorm_config()$usable
-#' # With nothing but reticulate. A tensor in, a tensor out: 2 samples of 4 positions
-#' # and 6 channels
+#' # An array in, a tensor out: 2 samples of 4 positions and 6 channels
 #' x <- array(rnorm(48), c(2, 4, 6))
-#' layer_group_normalization(x, groups = 3)
+#' x |> layer_group_normalization(groups = 3)
 #'
-#' # Piped onto a model
+#' # With plain reticulate: a layer is a function of a tensor, so that a last `()` pipes
+#' # the tensor into it
 #' keras <- reticulate::import("keras")
-#' model <- keras$Sequential(list(keras$Input(c(28L, 28L, 8L)))) |>
+#' image <- keras$Input(c(28L, 28L, 1L))
+#' digit <- image |>
+#'   keras$layers$Conv2D(32L, 3L, use_bias = FALSE)() |>
+#'   layer_group_normalization(groups = 8) |>
+#'   keras$layers$ReLU()() |>
+#'   keras$layers$GlobalAveragePooling2D()() |>
+#'   keras$layers$Dense(10L, activation = "softmax")()
+#' model <- keras$Model(image, digit)
+#'
+#' # Onto a Sequential model, which grows
+#' keras$Sequential(list(keras$Input(c(28L, 28L, 8L)))) |>
 #'   layer_group_normalization(groups = 4) |>
 #'   layer_instance_normalization(name = "each_channel")
-#' model$output_shape
 #'
 #' # The layer itself, which leaves out what a mask marks as padding
 #' layer <- layer_group_normalization(groups = 3, use_mask = TRUE)
 #' layer(x, mask = matrix(c(TRUE, TRUE, TRUE, FALSE), 2, 4, byrow = TRUE))
+#' layer
 #'
 #' \dontrun{
 #' # With the R package keras3

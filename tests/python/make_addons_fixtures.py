@@ -7,24 +7,29 @@ Run under TensorFlow Addons 0.23 (TensorFlow 2.15, Python 3.11):
 For each NAME below: `NAME.h5` and `NAME.keras` (the whole model), `NAME.weights.h5`
 (its weights alone) and `NAME.npz`: `x` (or `x0`, `x1`, ...), an input, and `y` (or
 `y0`, `y1`, ...), what `predict` gave for it there. `generator` is there as a SavedModel
-folder too. What Addons had besides is in a folder beside, `..._others`; of what was
-trained (TRAINED) the `.npz` has `x`, `labels`, and what one more step gave: `logs`, and
-the weights `w0`, `w1`, ...
+folder too.
+
+What Addons had besides is in a folder beside, `..._others`. Of layers there are
+SavedModels too, whose graphs (`saved_model.pb`) are left empty, as migrate does not run
+them. Of what was trained (TRAINED) the `.npz` has `x`, `labels`, and what one more step
+gave: `logs`, and the weights `w0`, `w1`, ... NETWORKS are `.h5` alone, and
+`satellite` is compressed; of `gesture` there is what one step gave, too.
 
 `tfa_convnet` and `tfa_dense_sequential` were made elsewhere, likewise.
 """
 
 from __future__ import annotations
 
-import inspect
-import json
+import gzip
 import sys
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_addons as tfa
-from google.protobuf import json_format
+from addons_networks import gesture, satellite
+from addons_others import LAYERS, TRAINED, training
+from addons_raw_operations import raw_operations
 
 L = tf.keras.layers
 Group = tfa.layers.GroupNormalization
@@ -122,160 +127,9 @@ def compiled():
     return model
 
 
-def gelu():
-    """The layer GELU, approximate as it is by default, and exact."""
-    x = L.Input((5, 4))
-    y = tfa.layers.GELU()(x)
-    y = L.Dense(3)(y)
-    y = Group(groups=3)(tfa.layers.GELU(approximate=False)(y))
-    return tf.keras.Model(x, y)
-
-
-def activations():
-    """Activations that Keras 3 has too, by their names in a file."""
-    x = L.Input((6,))
-    kinds = tfa.activations
-    names = (kinds.mish, kinds.hardshrink, kinds.softshrink, kinds.tanhshrink)
-    y = [L.Dense(6, activation=kind)(x) for kind in (*names, kinds.sparsemax)]
-    return tf.keras.Model(x, [*y, tfa.layers.Sparsemax()(L.Rescaling(0.1)(x))])
-
-
-def spectral():
-    """Spectral normalization, after a step of training."""
-    x = L.Input((6, 6, 3))
-    y = tfa.layers.SpectralNormalization(L.Conv2D(4, 3), power_iterations=2)(x)
-    y = L.Flatten()(L.LeakyReLU(0.2)(y))
-    y = tfa.layers.SpectralNormalization(L.Dense(1))(y)
-    model = tf.keras.Model(x, y)
-    model.compile("sgd", "mse")
-    model.fit(np.ones((4, 6, 6, 3)), np.ones((4, 1)), verbose=0)
-    return model
-
-
-def weight_normalization():
-    """Weight normalization, with and without its start from data."""
-    x = L.Input((8, 8, 3))
-    y = tfa.layers.WeightNormalization(L.Conv2D(4, 3, activation="relu"))(x)
-    y = L.Flatten()(y)
-    y = tfa.layers.WeightNormalization(L.Dense(5), data_init=False)(y)
-    model = tf.keras.Model(x, y)
-    model(np.random.default_rng(3).normal(size=(4, 8, 8, 3)))  # which sets the lengths
-    return model
-
-
-def adaptive_pooling():
-    """Pooling to a size, of each kind and rank, channels first and last."""
-    a, b, c = L.Input((6, 3)), L.Input((6, 8, 3)), L.Input((4, 6, 8, 2))
-    T = tfa.layers
-    y = [
-        T.AdaptiveAveragePooling1D(3)(a),
-        T.AdaptiveMaxPooling1D(2)(a),
-        T.AdaptiveAveragePooling2D((3, 2))(b),
-        T.AdaptiveMaxPooling2D((2, 4), data_format="channels_last")(b),
-        T.AdaptiveMaxPooling2D((4, 3), data_format="channels_first")(b),
-        T.AdaptiveAveragePooling3D((2, 3, 4))(c),
-        T.AdaptiveMaxPooling3D((2, 2, 2))(c),
-    ]
-    return tf.keras.Model([a, b, c], y)
-
-
-def raw_operations():
-    """Operations as TensorFlow 2.0 to 2.3 wrote them: `TensorFlowOpLayer`."""
-    rng = np.random.default_rng(11)
-    axis, two = np.array([1, 2]), np.float32(2)
-    values = {
-        "AddV2": {1: np.float32(1.5)},
-        "Sub": {0: np.float32(1)},
-        "Mul": {1: rng.normal(size=(4,)).astype("float32")},
-        "RealDiv": {1: two},
-        "Maximum": {1: np.float32(0.5)},
-        "Pow": {1: two},
-        "Greater": {1: np.float32(0)},
-        "SquaredDifference": {1: two},
-        "Relu": {},
-        "Softmax": {},
-        "Mean": {1: axis},
-        "Max": {1: np.int32(-1)},
-        "Reshape": {1: np.array([-1, 24, 4])},
-        "Transpose": {1: np.array([0, 3, 1, 2])},
-        "ExpandDims": {1: np.int32(1)},
-        "Pad": {1: np.array([[0, 0], [1, 1], [2, 0], [0, 0]])},
-        "MirrorPad": {1: np.array([[0, 0], [1, 1], [2, 2], [0, 0]])},
-        "Tile": {1: np.array([1, 2, 1, 1])},
-        "Slice": {1: np.array([0, 1, 0, 0]), 2: np.array([-1, 2, -1, 3])},
-        "StridedSlice": {
-            1: np.array([0, 0, 0, 1]),
-            2: np.array([0, 0, 0, 3]),
-            3: np.array([1, 2, 1, 1]),
-        },
-        "ConcatV2": {2: np.int32(-1)},
-        "Pack": {},
-        "Cast": {},
-    }
-    attributes = {
-        "Mean": {"keep_dims": True},
-        "MirrorPad": {"mode": "REFLECT"},
-        "StridedSlice": {"begin_mask": 5, "end_mask": 7},
-        "Pack": {"axis": 1},
-        "Cast": {"DstT": tf.float64},
-    }
-    x = L.Input((6, 4, 4), name="x")
-    y = Group(groups=2, name="norm")(L.Conv2D(4, 1, name="conv")(x))
-    config = json.loads(tf.keras.Model(x, y).to_json())
-    layers, outputs = config["config"]["layers"], []
-    for op, constants in values.items():
-        tensors = ["norm", "conv"] if op in ("ConcatV2", "Pack") else ["norm"]
-        made = operation_layer(op, tensors, constants, attributes.get(op, {}))
-        layers.append(made)
-        outputs.append([made["name"], 0, 0])
-    config["config"]["output_layers"] = outputs
-    return tf.keras.models.model_from_json(json.dumps(config))
-
-
-def operation_layer(op, tensors, constants, attributes):
-    """The configuration of a layer that is one operation, as it was written then."""
-    function = getattr(tf.raw_ops, op)
-    parameters = [n for n in inspect.signature(function).parameters if n != "name"]
-
-    @tf.function
-    def graph(*operands):
-        operands = list(operands)
-        for position, value in sorted(constants.items()):
-            kind = tf.float32 if np.asarray(value).dtype.kind == "f" else tf.int32
-            operands.insert(position, tf.constant(value, kind))
-        if op == "Pack":
-            operands = [operands]
-        if op == "ConcatV2":
-            operands = [operands[:-1], operands[-1]]
-        names = [name for name in parameters if name not in attributes]
-        return function(**dict(zip(names, operands, strict=False)), **attributes)
-
-    specs = [tf.TensorSpec((None, 6, 4, 4))] * len(tensors)
-    made = graph.get_concrete_function(*specs).graph.get_operations()
-    node = next(item.node_def for item in made if item.type == op)
-    return {
-        "class_name": "TensorFlowOpLayer",
-        "name": f"tf_op_layer_op_{op}",
-        "config": {
-            "name": f"op_{op}",
-            "trainable": True,
-            "dtype": "float32",
-            "node_def": json_format.MessageToDict(node),
-            "constants": {i: np.asarray(c).tolist() for i, c in constants.items()},
-        },
-        "inbound_nodes": [[[tensor, 0, 0, {}] for tensor in tensors]],
-    }
-
-
 MODELS = {
     function.__name__: function
     for function in (
-        activations,
-        adaptive_pooling,
-        gelu,
-        raw_operations,
-        spectral,
-        weight_normalization,
         channels_first,
         generator,
         recurrent,
@@ -286,78 +140,28 @@ MODELS = {
         compiled,
     )
 }
-
-
-# Of what else Addons had, in a folder of their own, and without their weights alone.
-OTHERS = (
-    activations,
-    adaptive_pooling,
-    gelu,
-    raw_operations,
-    spectral,
-    weight_normalization,
-)
-
-
-def training(name):
-    """A network whose optimizer, loss or metrics are of Addons, and its labels."""
-    kinds, old = tfa.optimizers, tf.keras.optimizers.legacy
-    compilation = {
-        "adamw": {"optimizer": kinds.AdamW(1e-3, 0.01)},
-        "sgdw": {"optimizer": kinds.SGDW(1e-3, 0.05, momentum=0.9)},
-        "lamb": {"optimizer": kinds.LAMB(0.01)},
-        "lookahead": {"optimizer": kinds.Lookahead(old.Adam(0.01), sync_period=3)},
-        "moving_average": {"optimizer": kinds.MovingAverage(old.SGD(0.1))},
-        "swa": {"optimizer": kinds.SWA(old.SGD(0.1), 1, 2)},
-        "yogi": {"optimizer": kinds.Yogi(0.01)},
-        "focal": {"loss": tfa.losses.SigmoidFocalCrossEntropy(alpha=0.3, gamma=1.5)},
-        "scores": {
-            "metrics": [
-                tfa.metrics.F1Score(3, average="macro"),
-                tfa.metrics.FBetaScore(3, "weighted", beta=2.0, threshold=0.4),
-                tfa.metrics.RSquare(),
-            ]
-        },
-        "correlation": {"metrics": [tfa.metrics.PearsonsCorrelation()]},
-    }[name]
-    units = 1 if name == "focal" else 3
-    kind = "sigmoid" if units == 1 else "softmax"
-    model = tf.keras.Sequential(
-        [L.Dense(6, input_shape=(4,)), Group(groups=3), L.Dense(units, kind)]
-    )
-    model.compile(**{"optimizer": "sgd", "loss": "mse", **compilation})
-    rng = np.random.default_rng(5)
-    x = rng.normal(size=(12, 4)).astype("float32")
-    wanted = rng.integers(0, 3, 12)
-    labels = np.eye(3)[wanted] if units == 3 else (wanted[:, None] > 1)
-    return model, x, labels.astype("float32")
-
-
-TRAINED = (
-    "adamw",
-    "correlation",
-    "focal",
-    "lamb",
-    "lookahead",
-    "moving_average",
-    "scores",
-    "sgdw",
-    "swa",
-    "yogi",
-)
+NETWORKS = {
+    "gesture": gesture,
+    "raw_operations": raw_operations,
+    "satellite": satellite,
+}
 
 
 def write_training(name, folder):
-    """Two steps, the file, then a third step: `logs` of it, and `w0`, ... after it."""
+    """Two steps, the file, then a third step."""
     tf.keras.utils.set_random_seed(3)
     model, x, labels = training(name)
     model.fit(x, labels, batch_size=12, epochs=2, verbose=0)
     model.save(folder / f"{name}.h5")
+    outcome = a_step(model, x, labels)
+    np.savez_compressed(folder / f"{name}.npz", x=x, labels=labels, **outcome)
+
+
+def a_step(model, x, labels):
+    """What a step gives: `logs` of it, and the weights `w0`, ... after it."""
     logs = model.train_on_batch(x, labels)
     weights = {f"w{i}": w for i, w in enumerate(model.get_weights())}
-    np.savez_compressed(
-        folder / f"{name}.npz", x=x, labels=labels, logs=np.atleast_1d(logs), **weights
-    )
+    return {"logs": np.atleast_1d(logs), **weights}
 
 
 def random_input(tensor, rng):
@@ -371,11 +175,14 @@ def random_input(tensor, rng):
     return rng.normal(1, 2, shape).astype("float32")
 
 
-def write(name, folder):
+def made(name, kind):
+    """The model, with weights unlike those that it starts with, and what it predicts.
+
+    Initial weights are so regular that a mistake in them could pass unseen.
+    """
     tf.keras.utils.set_random_seed(sum(map(ord, name)))
     rng = np.random.default_rng(7)
-    model = MODELS[name]()
-    # Initial weights are so regular that a mistake in them could pass unseen.
+    model = kind()
     model.set_weights(
         [
             np.abs(w) + rng.uniform(0.1, 0.9, w.shape).astype(w.dtype)
@@ -387,17 +194,42 @@ def write(name, folder):
     x = [random_input(tensor, rng) for tensor in model.inputs]
     y = model.predict(x if len(x) > 1 else x[0], verbose=0)
     y = y if isinstance(y, list) else [y]
-    named = {
+    return model, {
         f"{letter}{i if len(arrays) > 1 else ''}": array
         for letter, arrays in (("x", x), ("y", y))
         for i, array in enumerate(arrays)
     }
-    np.savez_compressed(folder / f"{name}.npz", **named)
+
+
+def write_layers(name, folder):
+    model, arrays = made(name, LAYERS[name])
+    np.savez_compressed(folder / f"{name}.npz", **arrays)
     model.save(folder / f"{name}.h5")
-    if name != "raw_operations":  # of a time before that format
-        model.save(folder / f"{name}.keras")
-    if MODELS[name] in OTHERS:
-        return
+    model.save(folder / f"{name}.keras")
+    model.save(folder / f"{name}_savedmodel", include_optimizer=False)
+    (folder / f"{name}_savedmodel" / "fingerprint.pb").unlink()
+    (folder / f"{name}_savedmodel" / "saved_model.pb").write_bytes(b"")
+
+
+def write_network(name, folder):
+    model, arrays = made(name, NETWORKS[name])
+    model.save(folder / f"{name}.h5")
+    if name == "satellite":  # of many small layers, and so mostly empty space
+        content = (folder / f"{name}.h5").read_bytes()
+        (folder / f"{name}.h5.gz").write_bytes(gzip.compress(content, mtime=0))
+        (folder / f"{name}.h5").unlink()
+    if name == "gesture":
+        labels = [np.roll(arrays[f"y{i}"], 1, axis=0) for i in range(3)]
+        named = {f"labels{i}": label for i, label in enumerate(labels)}
+        arrays |= {**named, **a_step(model, arrays["x"], labels)}
+    np.savez_compressed(folder / f"{name}.npz", **arrays)
+
+
+def write_model(name, folder):
+    model, arrays = made(name, MODELS[name])
+    np.savez_compressed(folder / f"{name}.npz", **arrays)
+    model.save(folder / f"{name}.h5")
+    model.save(folder / f"{name}.keras")
     model.save_weights(folder / f"{name}.weights.h5")
     if name == "generator":
         model.save(folder / f"{name}_savedmodel", include_optimizer=False)
@@ -408,8 +240,12 @@ if __name__ == "__main__":
     others = folder.with_name(f"{folder.name}_others")
     for path in (folder, others):
         path.mkdir(parents=True, exist_ok=True)
-    for name in sys.argv[2:] or (*MODELS, *TRAINED):
-        if name in TRAINED:
-            write_training(name, others)
-        else:
-            write(name, others if MODELS[name] in OTHERS else folder)
+    writers = {
+        **dict.fromkeys(MODELS, (write_model, folder)),
+        **dict.fromkeys(LAYERS, (write_layers, others)),
+        **dict.fromkeys(NETWORKS, (write_network, others)),
+        **dict.fromkeys(TRAINED, (write_training, others)),
+    }
+    for name in sys.argv[2:] or writers:
+        write, place = writers[name]
+        write(name, place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ import oracle
 import pytest
 import tensorflow as tf
 
+import groupnorm
 from groupnorm import GroupNormalization, InstanceNormalization
 
 
@@ -65,6 +67,51 @@ def test_arguments_reach_the_weights():
     assert isinstance(layer.beta.constraint, keras.constraints.NonNeg)
     assert isinstance(layer.gamma.constraint, keras.constraints.MaxNorm)
     assert float(sum(layer.losses)) == pytest.approx(0.01 * 4 * 0.25)
+
+
+# --- What is printed -----------------------------------------------------------------
+
+
+def test_a_print_says_what_the_layer_is():
+    layer = GroupNormalization(4, axis=1, name="mine")
+    unbuilt = "<GroupNormalization name=mine, groups=4, axis=1, built=False>"
+    assert repr(layer) == str(layer) == unbuilt
+    layer.build((None, 8, 3))
+    found = re.search("groups=4, axis=1, channels=8, computed_by=(.*)>$", repr(layer))
+    assert found[1] == groupnorm.implementation().name
+    layer = InstanceNormalization(name="each")
+    assert repr(layer) == "<InstanceNormalization name=each, axis=-1, built=False>"
+
+
+def test_a_print_follows_what_computes(monkeypatch):
+    layer = GroupNormalization()
+    layer.build((None, 8))
+    monkeypatch.setenv("GROUPNORM_NATIVE", "0")
+    assert repr(layer).endswith("channels=8, computed_by=tensorflow>")
+
+
+def test_a_subclass_prints_its_own_name():
+    class Mine(GroupNormalization):
+        def build(self, input_shape):
+            self.built = True
+
+    layer = Mine(name="mine")
+    layer.build((None, 8))
+    assert repr(layer) == "<Mine name=mine, groups=2, axis=-1, built=False>"
+
+
+def test_a_symbolic_output_has_the_name_of_its_layer():
+    layer = GroupNormalization(name="mine")
+    inputs = keras.Input((3, 4))
+    output = layer(inputs)
+    assert "shape=(None, 3, 4)" in repr(output)
+    assert "name=mine" in repr(output)
+    # The name comes again where the layer is used again, or its output is an input.
+    x = np.arange(24.0).reshape(2, 3, 4)
+    twice = keras.Model(inputs, layer(output))
+    assert np.array_equal(twice(x), layer(layer(x)))
+    after = keras.Model(output, keras.layers.ReLU()(output))
+    assert np.array_equal(after(x), x)
 
 
 # --- Dtypes --------------------------------------------------------------------------

@@ -17,6 +17,7 @@ tf_keras = pytest.importorskip(
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+import groupnorm  # noqa: E402
 from groupnorm import layers, legacy  # noqa: E402
 from groupnorm.compose import compose  # noqa: E402
 
@@ -59,6 +60,15 @@ def test_computes_the_paper(x, groups, axis):
     gamma, beta = layer.get_weights()
     expected = reference(x, groups, axis, gamma=gamma, beta=beta)
     np.testing.assert_allclose(layer(x), expected, atol=2e-6)
+
+
+def test_a_print_says_what_the_layer_is(x):
+    layer = legacy.GroupNormalization(3, name="mine")
+    start = "<GroupNormalization name=mine, groups=3, axis=-1"
+    assert repr(layer) == str(layer) == f"{start}, built=False>"
+    layer(x)
+    computing = groupnorm.implementation().name
+    assert repr(layer) == f"{start}, channels=6, computed_by={computing}>"
 
 
 def test_instance_normalization_has_one_group_per_channel(x):

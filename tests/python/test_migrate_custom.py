@@ -110,6 +110,47 @@ def test_a_layer_of_ones_own(given, extension, tmp_path, target):
     np.testing.assert_allclose(new(x), model(x), atol=1e-6)
 
 
+def scaling(generation, default, has_config=True):
+    """A layer with an argument, which a SavedModel lacks if the class says none."""
+
+    class Scaling(generation.layers.Layer):
+        def __init__(self, by=default, **kwargs):
+            super().__init__(**kwargs)
+            self.by = by
+
+        def build(self, input_shape):
+            self.gain = self.add_weight(name="gain", shape=(input_shape[-1],))
+
+        def call(self, inputs):
+            return inputs * self.gain * self.by
+
+        def get_config(self):
+            if not has_config:
+                raise NotImplementedError
+            return {**super().get_config(), "by": self.by}
+
+    return Scaling
+
+
+@pytest.mark.parametrize("is_pair", [True, False])
+def test_a_layer_that_was_saved_without_its_arguments(is_pair, tmp_path, target):
+    x = tf_keras.Input((3,))
+    model = tf_keras.Model(x, scaling(tf_keras, 1.0, False)(5.0, name="mine")(x))
+    path = saved(model, tmp_path, "")
+    with pytest.raises(MigrationError, match="'mine' is, or uses, the class 'Scaling'"):
+        groupnorm.migrate(path, target)
+    old, new = scaling(tf_keras, 5.0), scaling(keras, 5.0)
+    silent = scaling(tf_keras, 5.0, False)
+    with pytest.raises(MigrationError, match=r"'mine'.*has no get_config\(\)"):
+        groupnorm.migrate(path, target, custom_objects={"Scaling": (silent, new)})
+    custom = {"Scaling": (old, new) if is_pair else new}
+    report = groupnorm.migrate(path, target, custom_objects=custom)
+    assert "mine: its arguments are not in the file" in str(report)
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype("float32")
+    got = keras.models.load_model(target, custom_objects={"Scaling": new})
+    np.testing.assert_allclose(got(x), model(x), atol=1e-6)
+
+
 def test_a_pair_that_differs_does_not_pass(tmp_path, target):
     path = saved(generator(), tmp_path, ".h5")
     custom = {"ReflectionPadding2D": (OLD_PADDING, WRONG_PADDING)}
@@ -129,12 +170,34 @@ def test_weights_of_layers_inside_a_layer(
     model = tf_keras.Model(x, L.Dense(2)(old(name="mine", trainable=trainable)(x)))
     path = saved(model, tmp_path, extension)
     custom = {"Block": (old, new) if is_pair else new}
-    groupnorm.migrate(path, target, custom_objects=custom)
+    report = groupnorm.migrate(path, target, custom_objects=custom)
     got = keras.models.load_model(target, custom_objects={"Block": new})
     x = np.random.default_rng(0).normal(size=(2, 3)).astype("float32")
     np.testing.assert_allclose(got(x), model(x, training=False), atol=1e-5)
-    if trainable:  # else Keras 3 leaves it to the class
-        assert len(got.trainable_weights) == len(model.trainable_weights)
+    freezes = "layer = model.get_layer('mine'); layer.trainable = True; "
+    assert (freezes in str(report)) == (not trainable)
+    if not trainable:  # as the report says
+        layer = got.get_layer("mine")
+        layer.trainable = True
+        layer.trainable = False
+    assert len(got.trainable_weights) == len(model.trainable_weights)
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: L.Bidirectional(L.LSTM(3), trainable=False),
+        lambda: L.TimeDistributed(L.Dense(3), trainable=False),
+        lambda: L.RNN(L.GRUCell(3), trainable=False),
+    ],
+)
+def test_what_a_frozen_layer_wraps_stays_frozen(make, extension, tmp_path, target):
+    x = tf_keras.Input((4, 3))
+    path = saved(tf_keras.Model(x, L.Dense(2)(make()(x))), tmp_path, extension)
+    report = groupnorm.migrate(path, target)
+    assert len(keras.models.load_model(target).trainable_weights) == 2
+    assert "is frozen" not in str(report)
 
 
 def own_activation(x):
@@ -201,6 +264,11 @@ def test_functions_initializers_losses_and_metrics(extension, tmp_path, target):
     }
     report = groupnorm.migrate(path, target, custom_objects=custom)
     assert "It is compiled with SGD" in str(report)
+    for name in custom:
+        # A loss says nothing of a prediction: only what does is used on both sides.
+        is_used = name == "own_activation"
+        said = f"{name!r} by itself: the old" if is_used else f"{name!r}: the "
+        assert said in "".join(report.not_proved)
     new = keras.models.load_model(target, custom_objects=custom)
     rng = np.random.default_rng(0)
     x, y = (rng.normal(size=(6, n)).astype("float32") for n in (4, 3))
@@ -227,6 +295,10 @@ def test_a_function_takes_the_place_of_a_lambda_layer(extension, tmp_path, targe
     }
     report = groupnorm.migrate(path, target, custom_objects=custom)
     assert report.needs == []
+    assert [line.partition(" by itself: ")[0] for line in report.not_proved] == [
+        "times",
+        "turn",
+    ]
     x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype("float32")
     np.testing.assert_allclose(keras.models.load_model(target)(x), model(x), atol=1e-6)
 
@@ -239,7 +311,8 @@ def test_a_function_of_tensorflow_for_a_lambda_layer_is_an_error(tmp_path, targe
     with pytest.raises(MigrationError, match=r"'f'.*keras\.ops"):
         groupnorm.migrate(path, target, custom_objects={"f": lambda x: tf.abs(x)})
     pair = (lambda x: tf.abs(x), keras.ops.abs)
-    groupnorm.migrate(path, target, custom_objects={"f": pair})
+    report = groupnorm.migrate(path, target, custom_objects={"f": pair})
+    assert not report.not_proved
 
 
 def test_names_with_a_package(tmp_path, target):

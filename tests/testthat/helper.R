@@ -12,6 +12,23 @@ keras_module <- function() {
   reticulate::import("keras")
 }
 
+# Evaluates an expression, and lets nobody hear what Python and TensorFlow write to the
+# console meanwhile: they write past R, so that `capture.output()` does not see it.
+unheard <- function(expr) {
+  os <- reticulate::import("os")
+  sys <- reticulate::import("sys")
+  flush(stdout())
+  kept <- lapply(1:2, os$dup)
+  nowhere <- os$open(os$devnull, os$O_WRONLY)
+  for (i in 1:2) os$dup2(nowhere, i)
+  on.exit({
+    sys$stdout$flush()
+    for (i in 1:2) os$dup2(kept[[i]], i)
+    for (file in c(kept, nowhere)) os$close(file)
+  })
+  expr
+}
+
 # Group normalization from its definition, in R's own double precision; channels last.
 reference <- function(x, groups, epsilon = 0.001, gamma = 1, beta = 0) {
   size <- dim(x)

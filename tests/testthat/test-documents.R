@@ -32,6 +32,9 @@ r_blocks <- function(file) {
   Filter(function(block) grepl("^[{]?r\\b", block$head), blocks(file))
 }
 
+# Those that attach keras3 run where it is, in a process of their own.
+uses_keras3 <- function(block) any(grepl("^library\\(keras3\\)", block$code))
+
 run_code <- function(code, envir) {
   withr::local_pdf(NULL)
   for (expression in parse(text = code)) eval(expression, envir)
@@ -64,7 +67,8 @@ test_that("README: the R code runs", {
   file <- repository_file("README.md")
   keras_module()
   envir <- new.env(parent = globalenv())
-  for (block in r_blocks(file)) run_code(block$code, envir)
+  own <- Filter(Negate(uses_keras3), r_blocks(file))
+  for (block in own) run_code(block$code, envir)
   expect_identical(envir$model$count_params(), 32L * 9L + 2L * 32L + 33L * 10L)
 })
 
@@ -128,12 +132,12 @@ test_that("the article on deployment: what it exports, runs", {
   code <- lapply(code, function(lines) sub(two, one, lines, fixed = TRUE))
   withr::local_dir(withr::local_tempdir())
   envir <- new.env(parent = globalenv())
-  utils::capture.output(for (lines in code[-length(code)]) run_code(lines, envir))
+  unheard(for (lines in code[-length(code)]) run_code(lines, envir))
   one_model <- as_array(envir$model(envir$x))
   expect_equal(as_array(envir$served$serve(envir$x)), one_model, tolerance = 1e-5)
   output <- envir$lite$get_tensor(envir$lite$get_output_details()[[1]]$index)
   expect_equal(as_array(output), one_model, tolerance = 1e-5)
-  utils::capture.output(run_code(code[[length(code)]], envir))
+  unheard(run_code(code[[length(code)]], envir))
   expect_identical(envir$model$input_shape[[2]], 8L)
   skip_if_not(has_onnx, "tf2onnx, onnx or onnxruntime is not installed: make peers")
   output <- envir$session$run(NULL, reticulate::py_dict(envir$name, list(envir$x)))
@@ -163,14 +167,17 @@ test_that("help pages: the examples run", {
 
 # --- What another R package is needed for ---------------------------------------------
 
-test_that("keras3: the code of the article and of the help page runs", {
+test_that("keras3: the code of README, article and help page runs", {
   skip_without_python()
   skip_without_package("keras3")
-  chunk <- Filter(
-    function(block) grepl("^[{]r keras3,", block$head),
-    r_blocks(repository_file("vignettes/get-started.Rmd"))
-  )[[1]]
-  expect_lines_run(c(chunk$code, "stopifnot(count_params(model) == 19562)"))
+  # Parameters of the model that each of them makes.
+  documents <- c("README.md" = 682, "vignettes/get-started.Rmd" = 19562)
+  for (document in names(documents)) {
+    block <- Filter(uses_keras3, r_blocks(repository_file(document)))
+    expect_length(block, 1)
+    count <- sprintf("stopifnot(count_params(model) == %d)", documents[[document]])
+    expect_lines_run(c(block[[1]]$code, count))
+  }
 
   example <- withr::local_tempfile()
   page <- tools::Rd_db("groupnorm")[["layer_group_normalization.Rd"]]

@@ -135,3 +135,20 @@ test_that("an error in what is piped in is reported as it is", {
   expect_identical(conditionMessage(error), "no such model")
   expect_false(inherits(error, "groupnorm_error"))
 })
+
+test_that("a layer and an output print what they are", {
+  keras <- keras_module()
+  print_of <- function(x) paste(utils::capture.output(print(x)), collapse = "\n")
+  layer <- layer_group_normalization(groups = 3, name = "mine")
+  start <- "<GroupNormalization name=mine, groups=3, axis=-1"
+  expect_match(print_of(layer), paste0(start, ", built=False>"), fixed = TRUE)
+  symbolic <- layer(keras$Input(c(4L, 6L)))
+  computing <- groupnorm_config()$implementation$name
+  built <- sprintf("%s, channels=6, computed_by=%s>", start, computing)
+  for (shown in list(print_of(layer), format(layer))) {
+    expect_match(shown, built, fixed = TRUE)
+  }
+  expect_match(print_of(symbolic), "shape=\\(None, 4, 6\\), dtype=float32.*name=mine")
+  values <- layer_group_normalization(array(1, c(2, 6)), groups = 3)
+  expect_match(print_of(values), "shape=\\(2, 6\\), dtype=float32.*0[.], *0[.]")
+})

@@ -21,6 +21,12 @@ class _TensorFlowLayer(keras.layers.Layer):
             )
         return super().__new__(cls, *args, **kwargs)
 
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        # Keras numbers its tensors. Printed, this one says whose output it is.
+        tensor = super().compute_output_spec(*args, **kwargs)
+        tensor.name = self.name
+        return tensor
+
 
 @keras.saving.register_keras_serializable(package="groupnorm")
 class GroupNormalization(GroupNormalizationMixin, _TensorFlowLayer):

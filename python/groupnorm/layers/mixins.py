@@ -8,6 +8,7 @@ says which Keras it belongs to.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,6 +37,7 @@ class GroupNormalizationMixin(_Base):
     _keras: ClassVar[ModuleType]
     # Keeps a weight in its own dtype under mixed precision.
     _no_autocast: ClassVar[dict[str, bool]] = {"autocast": False}
+    _printed: ClassVar[tuple[str, ...]] = ("name", "groups", "axis")
 
     def __init__(
         self,
@@ -133,6 +135,26 @@ class GroupNormalizationMixin(_Base):
             "use_mask": self.use_mask,
         }
 
+    def __repr__(self) -> str:
+        named = ", ".join(f"{name}={value}" for name, value in self._described())
+        return f"<{type(self).__name__} {named}>"
+
+    __str__ = __repr__
+
+    def _described(self) -> Iterator[tuple[str, Any]]:
+        """What a print of the layer says, in Keras's manner."""
+        for name in self._printed:
+            yield name, getattr(self, name)
+        if self.input_spec is None:
+            yield "built", False
+            return
+        # It was built, for which Keras loaded TensorFlow.
+        from groupnorm.op.choice import implementation
+
+        (channels,) = self.input_spec.axes.values()
+        yield "channels", channels
+        yield "computed_by", implementation().name
+
     def _resolve(self, input_shape: Any) -> tuple[int, int]:
         """The channel axis, counted from the front, and the number of channels."""
         shape = tuple(input_shape)
@@ -171,6 +193,8 @@ class GroupNormalizationMixin(_Base):
 
 class InstanceNormalizationMixin(GroupNormalizationMixin):
     """Group normalization with one group per channel: `groups` is ignored."""
+
+    _printed: ClassVar[tuple[str, ...]] = ("name", "axis")
 
     def __init__(
         self,

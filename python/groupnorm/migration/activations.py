@@ -136,10 +136,12 @@ def doubts(config: Any) -> list[str]:
     named = [
         spec["config"] for spec in specs if spec["config"].get("activation") == "gelu"
     ]
+    if not named:
+        return []
     return [
-        f"{layer['name']} has the activation 'gelu', which is taken for Keras's exact "
-        "one. Files do not tell it from that of TensorFlow Addons, which approximates."
-        for layer in named
+        f"{', '.join(layer['name'] for layer in named)}: the activation is 'gelu', "
+        "which is taken for Keras's exact one. Files do not tell it from that of "
+        "TensorFlow Addons, which approximates."
     ]
 
 

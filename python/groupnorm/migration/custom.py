@@ -22,6 +22,10 @@ from groupnorm.migration.report import MigrationError, Report
 PARTS = ("activation", "initializer", "regularizer", "constraint")
 # And of compile().
 _COMPILED = ("loss", "metrics")
+# What a prediction does not depend on, once the weights are there.
+_IN_TRAINING = ("initializer", "regularizer", "constraint")
+# Instead of a layer's arguments, in SavedModels.
+_NO_ARGUMENTS = {"layer was saved without config": True}
 _KINDS = {
     "activation": tf_keras.activations,
     "initializer": tf_keras.initializers,
@@ -35,7 +39,7 @@ class CustomObjects:
 
     Attributes:
         config: The model's configuration, with what was given in the place of Lambda
-            layers.
+            layers, and of arguments that a SavedModel does not have.
         training: The compilation as the file has it.
     """
 
@@ -45,8 +49,13 @@ class CustomObjects:
         self._new: dict[str, Any] = {}
         self._once: set[str] = set()
         self.training = training
-        self.config = self._without_lambdas(config)
-        for name in {*_names(self.config), *_names(training)}:
+        self._bare: list[str] = []
+        self.config = self._completed(config)
+        used = {*_uses(self.config)}
+        self._predicting = {
+            n for n, argument in used if _kind(argument) not in _IN_TRAINING
+        }
+        for name, _ in {*used, *_uses(training)}:
             found = self._find(name)
             if found is not None and name not in self._old:
                 self._add(name, *found)
@@ -68,16 +77,29 @@ class CustomObjects:
             classes: The class of each layer, as the file names it.
             new: The new model.
         """
-        for layer, name in classes.items():
-            if name in self._once:
-                report.not_proved.append(
-                    f"{layer} by itself: the old model was computed with the Keras 3 "
-                    f"class that was given as {name.removeprefix('Lambda ')!r}. A "
-                    "pair, (Keras 2 class, Keras 3 class), proves it, too."
-                )
+        for name in sorted(self._once):
+            layers = [layer for layer, known_as in classes.items() if known_as == name]
+            report.not_proved.append(self._not_proved(layers, name))
+        report.not_proved += [
+            f"{layer}: its arguments are not in the file, as its class had no "
+            "get_config(); those are taken that the given class has by default."
+            for layer in self._bare
+        ]
         config = keras.saving.serialize_keras_object(new)
-        named = {name for name in _names(config) if name in self._new}
+        named = {name for name, _ in _uses(config) if name in self._new}
         report.needs = sorted(n for n in named if not _is_registered(self._new[n]))
+
+    def _not_proved(self, layers: list[str], name: str) -> str:
+        kind = "class" if inspect.isclass(self._new.get(name)) else "function"
+        what = ", ".join(layers) or repr(name)
+        if name not in self._predicting:
+            return f"{what}: the {kind} is as it was given; predictions do not need it."
+        return (
+            f"{what} by {'themselves' if len(layers) > 1 else 'itself'}: the old model "
+            f"was computed with the Keras 3 {kind} that was given as "
+            f"{name.removeprefix('Lambda ')!r}. A pair, (Keras 2 {kind}, Keras 3 "
+            f"{kind}), proves it, too."
+        )
 
     def _find(self, name: str) -> tuple[Any, Any] | None:
         return self._given.get(name) or self._given.get(name.rpartition(">")[2])
@@ -85,6 +107,8 @@ class CustomObjects:
     def _add(self, name: str, old: Any, new: Any) -> None:
         # Files name the weights in a layer by its class, without a package.
         tail = name.rpartition(">")[2]
+        if old is None:
+            self._once.add(name)
         if not inspect.isclass(new):
             new = named(tail, new)
             self._new[new.__name__] = new
@@ -92,17 +116,19 @@ class CustomObjects:
         else:
             self._new[new.__name__] = self._new[tail] = new
             self._old[name] = self._old[tail] = old or _stand_in(tail, new)
-            if old is None and issubclass(new, keras.layers.Layer):
-                self._once.add(name)
         self._new[name] = new
 
-    def _without_lambdas(self, config: Any) -> Any:
+    def _completed(self, config: Any) -> Any:
         if isinstance(config, list | tuple):
-            return type(config)(map(self._without_lambdas, config))
+            return type(config)(map(self._completed, config))
         if not isinstance(config, dict):
             return config
-        config = {key: self._without_lambdas(item) for key, item in config.items()}
+        config = {key: self._completed(item) for key, item in config.items()}
         own = config.get("config")
+        if own == _NO_ARGUMENTS:
+            name = {"name": config["name"]} if "name" in config else {}
+            self._bare.append(config.get("name", config["class_name"]))
+            return {**config, "config": name}
         if config.get("class_name") != "Lambda" or not isinstance(own, dict):
             return config
         found = self._given.get(str(own.get("name")))
@@ -117,6 +143,8 @@ class CustomObjects:
             self._add(name, old, new)
         else:
             kept += ("arguments",)
+            if old is None:
+                self._once.add(name)
             self._old[name] = stand_in.operations(name, old or new, new)
         config = {key: spec["config"][key] for key in kept if key in spec["config"]}
         return {**spec, "class_name": name, "config": config} | {
@@ -142,7 +170,7 @@ def named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def is_unknown(argument: str, value: Any) -> bool:
     """Whether a string in a configuration names no function of tf_keras's."""
-    kind = argument.rpartition("_")[2]
+    kind = _kind(argument)
     if kind not in PARTS or not isinstance(value, str):
         return False
     try:
@@ -151,26 +179,26 @@ def is_unknown(argument: str, value: Any) -> bool:
         return True
 
 
-def _names(config: Any) -> Iterator[str]:
-    for _, spec in spelling.specs(config):
-        if isinstance(spelling.known_as(spec), str):
-            yield spelling.known_as(spec)
-    yield from _strings(config, "")
+def _kind(argument: str) -> str:
+    return argument.rpartition("_")[2]
 
 
-def _strings(value: Any, argument: str) -> Iterator[str]:
-    """The strings that are names of functions, by the arguments that they are of."""
+def _uses(value: Any, argument: str = "") -> Iterator[tuple[str, str]]:
+    """The names of classes and functions, and the arguments that they are values of."""
     if isinstance(value, str):
-        if argument.rpartition("_")[2] in (*PARTS, *_COMPILED):
-            yield value
+        if _kind(argument) in (*PARTS, *_COMPILED):
+            yield value, argument
     elif isinstance(value, dict):
+        if "class_name" in value and "config" in value:
+            name = spelling.known_as(value)
+            yield from [(name, argument)] if isinstance(name, str) else []
         for name, item in value.items():
             # Losses can be by the names of outputs.
             is_part = argument in _COMPILED
-            yield from _strings(item, argument if is_part else name)
+            yield from _uses(item, argument if is_part else name)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _strings(item, argument)
+            yield from _uses(item, argument)
 
 
 def _stand_in(name: str, new: Any) -> Any:
@@ -181,14 +209,8 @@ def _stand_in(name: str, new: Any) -> Any:
 
 def _pair(name: Any, value: Any) -> tuple[Any, Any]:
     """What was given for a name: for tf_keras, `None` if nothing, and for Keras 3."""
-    old, new = (
-        value
-        if isinstance(value, list | tuple) and len(value) == 2
-        else (
-            None,
-            value,
-        )
-    )
+    is_pair = isinstance(value, list | tuple) and len(value) == 2
+    old, new = value if is_pair else (None, value)
     if not isinstance(name, str) or not callable(new) or _is_instance(new):
         raise _bad(name, value)
     if old is not None and (not callable(old) or _is_instance(old)):

@@ -48,6 +48,9 @@ def convert(
     new = converter.model(model)
     if not any(name.startswith("Addons>") for name in class_names.values()):
         report.notes.append("There is no layer of TensorFlow Addons in it.")
+    report.notes += [
+        _thawed(old.name) for old, new in converter.pairs if _thaws(old, new)
+    ]
     return Conversion(new, converter.pairs)
 
 
@@ -96,6 +99,8 @@ class _Converter:
     def _time_distributed(self, old: Any) -> Any:
         # What it wraps can be a whole model, and has the weights.
         inner = self.layer(old.layer)
+        if not old.trainable:
+            inner.trainable = False  # Keras 3 freezes nothing inside a layer
         config = {k: v for k, v in old.get_config().items() if k != "layer"}
         config, changes = layers.arguments(old, keras.layers.TimeDistributed, config)
         self._report.add(old.name, changes)
@@ -172,6 +177,21 @@ class _Converter:
         kind = type(operation).__name__
         self._report.add(old.name, [f"{name} is now Keras 3's operation {kind}"])
         return outputs
+
+
+def _thaws(old: Any, new: Any) -> bool:
+    """Whether what is inside a frozen layer is trained under Keras 3."""
+    return not old.trainable and any(v.trainable for v in new.variables)
+
+
+def _thawed(name: str) -> str:
+    name = layers.legal_name(name)
+    return (
+        f"{name} is frozen, and Keras 3 trains the layers inside it all the same, as "
+        "no file says of those that they are frozen. Before training on: layer = "
+        f"model.get_layer({name!r}); layer.trainable = True; layer.trainable = False "
+        "(both, as setting what is set already does nothing); then compile()."
+    )
 
 
 def _recurrent_arguments(old: Any, args: Any, kwargs: dict[str, Any]) -> Any:

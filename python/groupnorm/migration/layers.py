@@ -82,12 +82,23 @@ def modernize(layer: Any) -> tuple[Any, dict[str, Any], list[str]]:
     """
     old_class = type(layer)
     new_class = _class(layer.name, old_class)
-    config, changes = arguments(layer, new_class, layer.get_config())
+    config, changes = arguments(layer, new_class, _config(layer))
     if new_class.__name__ != old_class.__name__:
         changes.insert(
             0, f"class {old_class.__name__} is now {new_class.__name__} of Keras 3"
         )
     return new_class, config, changes
+
+
+def _config(layer: Any) -> dict[str, Any]:
+    try:
+        return dict(layer.get_config())
+    except NotImplementedError:
+        raise MigrationError(
+            f"The layer {layer.name!r} is of the class {type(layer).__name__!r}, whose "
+            "Keras 2 version has no get_config() for its arguments: write one, or "
+            "give the Keras 3 class alone."
+        ) from None
 
 
 def arguments(
@@ -119,10 +130,19 @@ def arguments(
         changes += inner
         if new_name != name:
             changes.append(f"argument {name} is now called {new_name}")
+    if not layer.trainable:
+        _freeze(new)
     new["name"] = legal_name(old["name"])
     if new["name"] != old["name"]:
         changes.append(f"name is now {new['name']!r}: Keras 3 allows no '/' in it")
     return new, changes
+
+
+def _freeze(config: dict[str, Any]) -> None:
+    """Freeze the layers that are among a layer's arguments, as Keras 3 does not."""
+    for _, spec in spelling.specs(config):
+        if isinstance(spec["config"], dict) and "trainable" in spec["config"]:
+            spec["config"]["trainable"] = False
 
 
 def _shape(layer: Any) -> tuple[Any, ...] | None:

@@ -32,8 +32,8 @@ LONGEST_SUM = 1024
 # Numbers side by side are added in so many sums, or more.
 LANES = 4
 
-# Columns that XLA adds for a GPU have about so many numbers, and no fewer than that: each
-# sum is written down, and is to be little beside what was read.
+# Columns that XLA adds for a GPU have no more numbers than the first, and no fewer than
+# the second: each sum is written down, and is to be little beside what was read.
 _LONGEST_COLUMN, _SHORTEST_COLUMN = 256, 16
 
 # Slices that are added to one another before a sum: more make that sum smaller,

@@ -32,6 +32,12 @@ class _Layer(tf_keras.layers.Layer):
             "dtype": self._dtype_policy.name,
         }
 
+    def _made(self, inner: Any) -> tuple[Any, list[str]]:
+        """The Keras 3 layer for one that this wraps, frozen if this is."""
+        new, changes = layers.make(inner)
+        new.trainable = new.trainable and self.trainable
+        return new, changes
+
 
 class GELU(_Layer):
     def __init__(self, approximate: bool = True, **kwargs: Any) -> None:
@@ -131,7 +137,7 @@ class SpectralNormalization(_Layer, tf_keras.layers.Wrapper):
         return {**super().get_config(), "power_iterations": self.power_iterations}
 
     def make_new(self) -> Any:
-        inner, changes = layers.make(self.layer)
+        inner, changes = self._made(self.layer)
         self.changes = tuple(changes)
         iterations = self.power_iterations
         return keras.layers.SpectralNormalization(inner, iterations, **self._common())
@@ -188,7 +194,7 @@ class WeightNormalization(_Layer, tf_keras.layers.Wrapper):
         return {**super().get_config(), "data_init": self.data_init}
 
     def make_new(self) -> Any:
-        return layers.make(self.layer)[0]
+        return self._made(self.layer)[0]
 
     def new_weights(self) -> list[Any]:
         """The weights of the wrapped layer, with the folded kernel."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from groupnorm.migration import spelling
@@ -31,14 +31,7 @@ def optimizer(
     Raises:
         ValueError: Keras 3 has no equal.
     """
-    if not name.startswith(_PREFIX):
-        return None
-    tail = name.removeprefix(_PREFIX)
-    if tail in ("AdamW", "SGDW"):
-        return _decoupled(tail, config, notes)
-    if tail == "LAMB":
-        return _lamb(config)
-    raise _no_equal(tail)
+    return _translated(name, _OPTIMIZERS, config, notes)
 
 
 def loss_or_metric(
@@ -49,17 +42,27 @@ def loss_or_metric(
     Raises:
         ValueError: Keras 3 has no equal.
     """
+    return _translated(name, _LOSSES_AND_METRICS, config)
+
+
+def _translated(name: str, table: Mapping[str, Callable[..., Any]], *given: Any) -> Any:
     if not name.startswith(_PREFIX):
         return None
     tail = name.removeprefix(_PREFIX)
-    if tail not in _EQUALS:
-        raise _no_equal(tail, _WHY_NOT.get(tail, ""))
-    return _EQUALS[tail](config)
+    if tail not in table:
+        raise _no_equal(tail)
+    return table[tail](*given)
 
 
-def _decoupled(
-    name: str, config: dict[str, Any], notes: list[str]
-) -> tuple[str, dict[str, Any]]:
+def _sgdw(config: dict[str, Any], notes: list[str]) -> tuple[str, dict[str, Any]]:
+    return "SGD", _decoupled("SGDW", config, notes)
+
+
+def _adamw(config: dict[str, Any], notes: list[str]) -> tuple[str, dict[str, Any]]:
+    return "AdamW", _decoupled("AdamW", config, notes)
+
+
+def _decoupled(name: str, config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     """Weight decay, which Keras multiplies by the learning rate, and Addons not."""
     config = dict(config)
     rate, decay = config.get("learning_rate"), config.pop("weight_decay")
@@ -76,13 +79,10 @@ def _decoupled(
         f"{decay / rate:g}, as Keras multiplies it by the learning rate {rate:g}: set "
         "it anew where that changes."
     )
-    return name.removesuffix("W") if name == "SGDW" else name, {
-        **config,
-        "weight_decay": decay / rate,
-    }
+    return {**config, "weight_decay": decay / rate}
 
 
-def _lamb(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _lamb(config: dict[str, Any], notes: list[str]) -> tuple[str, dict[str, Any]]:
     config = dict(config)
     decay = config.pop("weight_decay", None) or config.pop("weight_decay_rate", None)
     excluded = [
@@ -133,7 +133,14 @@ def _r_square(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return "R2Score", {**config, "class_aggregation": names.get(how, how)}
 
 
-_EQUALS: dict[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {
+_OPTIMIZERS: dict[str, Callable[..., tuple[str, dict[str, Any]]]] = {
+    "AdamW": _adamw,
+    "LAMB": _lamb,
+    "SGDW": _sgdw,
+}
+_LOSSES_AND_METRICS: dict[
+    str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]
+] = {
     "F1Score": _f1_score,
     "FBetaScore": _f_score,
     "RSquare": _r_square,
@@ -145,7 +152,8 @@ _WHY_NOT = {
 }
 
 
-def _no_equal(name: str, why: str = "") -> ValueError:
+def _no_equal(name: str) -> ValueError:
+    why = _WHY_NOT.get(name, "")
     return ValueError(
         f"Keras 3 has no equal of {name} of TensorFlow Addons{why}: give one as "
         f"custom_objects={{{_PREFIX + name!r}: ...}}, or"
