@@ -111,7 +111,7 @@ test_that("keras3: a class made with Layer() takes the place of one in the file"
   withr::local_dir(folder)
   expect_runs({
     library(keras3)
-    Shift <- Layer(
+    shift <- Layer(
       "Shift",
       initialize = function(by = 1, ...) {
         super$initialize(...)
@@ -127,13 +127,13 @@ test_that("keras3: a class made with Layer() takes the place of one in the file"
     double <- function(x) op_multiply(x, 2)
     report <- groupnorm::migrate_model(
       "own.h5", "new.keras",
-      custom_objects = list(Shift = Shift, double = double)
+      custom_objects = list(Shift = shift, double = double)
     )
     stopifnot(
       identical(unlist(report$needs), "Shift"),
       any(grepl("mine by itself", unlist(report$not_proved)))
     )
-    model <- load_model("new.keras", custom_objects = list(Shift = Shift))
+    model <- load_model("new.keras", custom_objects = list(Shift = shift))
     x <- matrix(as.numeric(1:6), 2)
     stopifnot(all.equal(predict(model, x, verbose = 0), 2 * x + 3))
   })
