@@ -66,17 +66,9 @@ class Merge(L.Layer):
         return {**super().get_config(), "weight": self.weight}
 
 
-def fold(x):
-    """Blocks of 2 x 2 positions as channels."""
-    _, height, width, channels = ops.shape(x)
-    x = ops.reshape(x, (-1, height // 2, 2, width // 2, 2, channels))
-    x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
-    return ops.reshape(x, (-1, height // 2, width // 2, 4 * channels))
-
-
 SATELLITE = {
     **{kind.__name__: kind for kind in (Mirror, Gate, Scale, Merge)},
     "to_range": lambda x: x / 4.0 - 0.5,
-    "fold": fold,
+    "halve": lambda x: ops.average_pool(x, 2),
     "squash": lambda x, by: ops.tanh(x) * by,
 }

@@ -47,11 +47,11 @@ test_that("Keras's own layers on request", {
   expect_match(modules, "GroupNormalization", all = FALSE)
 })
 
-# A file of Keras 2 with a Lambda layer and a layer of somebody's own.
-own_file <- function(folder) {
-  code <- "
-import tf_keras
-class Shift(tf_keras.layers.Layer):
+# Python code of a layer of somebody's own, for a generation of Keras.
+shift_code <- function(generation) {
+  sprintf("
+import %s as generation
+class Shift(generation.layers.Layer):
     def __init__(self, by=1.0, **kwargs):
         super().__init__(**kwargs)
         self.by = by
@@ -61,30 +61,24 @@ class Shift(tf_keras.layers.Layer):
         return x * self.scale + self.by
     def get_config(self):
         return {**super().get_config(), 'by': self.by}
-x = tf_keras.Input((3,))
-y = tf_keras.layers.Lambda(lambda x: 2.0 * x, name='double')(x)
-tf_keras.Model(x, Shift(3.0, name='mine')(y)).save(path)
+", generation)
+}
+
+# A file of Keras 2 with that layer and a Lambda layer.
+own_file <- function(folder) {
+  code <- "
+x = generation.Input((3,))
+y = generation.layers.Lambda(lambda x: 2.0 * x, name='double')(x)
+generation.Model(x, Shift(3.0, name='mine')(y)).save(path)
 "
   path <- file.path(folder, "own.h5")
-  reticulate::py_run_string(sprintf("path = '%s'\n%s", path, code), local = TRUE)
+  code <- paste0(sprintf("path = '%s'", path), shift_code("tf_keras"), code)
+  reticulate::py_run_string(code, local = TRUE)
   path
 }
 
 shift_layer <- function() {
-  code <- "
-import keras
-class Shift(keras.layers.Layer):
-    def __init__(self, by=1.0, **kwargs):
-        super().__init__(**kwargs)
-        self.by = by
-    def build(self, shape):
-        self.scale = self.add_weight(name='scale', shape=shape[-1:], initializer='ones')
-    def call(self, x):
-        return x * self.scale + self.by
-    def get_config(self):
-        return {**super().get_config(), 'by': self.by}
-"
-  reticulate::py_run_string(code, local = TRUE, convert = FALSE)$Shift
+  reticulate::py_run_string(shift_code("keras"), local = TRUE, convert = FALSE)$Shift
 }
 
 test_that("one's own classes, and functions of R, take the place of what is missing", {
@@ -117,7 +111,7 @@ test_that("keras3: a class made with Layer() takes the place of one in the file"
   withr::local_dir(folder)
   expect_runs({
     library(keras3)
-    Shift <- Layer(
+    shift <- Layer(
       "Shift",
       initialize = function(by = 1, ...) {
         super$initialize(...)
@@ -133,13 +127,13 @@ test_that("keras3: a class made with Layer() takes the place of one in the file"
     double <- function(x) op_multiply(x, 2)
     report <- groupnorm::migrate_model(
       "own.h5", "new.keras",
-      custom_objects = list(Shift = Shift, double = double)
+      custom_objects = list(Shift = shift, double = double)
     )
     stopifnot(
       identical(unlist(report$needs), "Shift"),
       any(grepl("mine by itself", unlist(report$not_proved)))
     )
-    model <- load_model("new.keras", custom_objects = list(Shift = Shift))
+    model <- load_model("new.keras", custom_objects = list(Shift = shift))
     x <- matrix(as.numeric(1:6), 2)
     stopifnot(all.equal(predict(model, x, verbose = 0), 2 * x + 3))
   })

@@ -70,16 +70,6 @@ def make(layer: Any) -> tuple[Any, list[str]]:
     """
     if hasattr(layer, "make_new"):  # it says itself what comes in its place
         return layer.make_new(), list(getattr(layer, "changes", ()))
-    new_class, config, changes = modernize(layer)
-    return new_class.from_config(config), changes
-
-
-def modernize(layer: Any) -> tuple[Any, dict[str, Any], list[str]]:
-    """The Keras 3 class and configuration of a tf_keras layer, and what changed.
-
-    Raises:
-        MigrationError: Keras 3 has no such layer, or not with this argument.
-    """
     old_class = type(layer)
     new_class = _class(layer.name, old_class)
     config, changes = arguments(layer, new_class, _config(layer))
@@ -87,7 +77,7 @@ def modernize(layer: Any) -> tuple[Any, dict[str, Any], list[str]]:
         changes.insert(
             0, f"class {old_class.__name__} is now {new_class.__name__} of Keras 3"
         )
-    return new_class, config, changes
+    return new_class.from_config(config), changes
 
 
 def _config(layer: Any) -> dict[str, Any]:
