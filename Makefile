@@ -83,7 +83,9 @@ experiment: setup
 	Rscript experiments/batch_size.R
 	Rscript tools/figures.R
 
+# npm has the scripts that pkgdown before 2.1 takes from other servers.
 site: setup
+	command -v npm > /dev/null || tools/system-packages npm
 	python -m pip install --quiet -r tools/requirements-site.txt
 	Rscript tools/site.R
 
