@@ -86,7 +86,9 @@ experiment: setup
 	python experiments/run.py
 	Rscript tools/figures.R
 
+# npm has the scripts that pkgdown before 2.1 takes from other servers.
 site: setup
+	command -v npm > /dev/null || tools/system-packages npm
 	python -m pip install --quiet -r tools/requirements-site.txt
 	Rscript tools/site.R
 

@@ -1,5 +1,7 @@
 # The site, in site/: pkgdown's pages of the R package, and pdoc's of the Python package
-# beside them. Needs no network.
+# beside them. What comes of it needs no network; site_local.R sees to that.
+
+source("tools/site_local.R")
 
 options(pkgdown.internet = FALSE)
 # For links to packages that are not installed, downlit would read all of CRAN.
@@ -30,4 +32,8 @@ status <- system2(
   "python", c("tools/python_api.py", file.path(folder, "python"))
 )
 stopifnot("the Python pages were not written" = status == 0)
+
+make_local(folder)
+write_search_script(folder)
+check_local(folder)
 cat("Open ", file.path(folder, "index.html"), "\n", sep = "")

@@ -11,8 +11,14 @@ from pathlib import Path
 
 from groupnorm._version import __version__
 
-# TensorFlow goes by several names.
-_TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tensorflow-macos")
+# What is printed for a module. The package that brings it may have another name, as
+# TensorFlow's builds do.
+_MODULES = {
+    "TensorFlow": "tensorflow",
+    "Keras": "keras",
+    "tf_keras": "tf_keras",
+    "NumPy": "numpy",
+}
 
 
 @dataclass
@@ -84,20 +90,13 @@ def _try(found: Configuration) -> None:
 
 
 def _versions() -> dict[str, str | None]:
+    packages = importlib.metadata.packages_distributions()
+    found = {name: packages.get(module) for name, module in _MODULES.items()}
     return {
         "groupnorm": __version__,
         "Python": platform.python_version(),
-        "TensorFlow": _version(*_TENSORFLOW),
-        "Keras": _version("keras"),
-        "tf_keras": _version("tf-keras"),
-        "NumPy": _version("numpy"),
+        **{
+            name: importlib.metadata.version(brought_by[0]) if brought_by else None
+            for name, brought_by in found.items()
+        },
     }
-
-
-def _version(*names: str) -> str | None:
-    for name in names:
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return None

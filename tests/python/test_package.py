@@ -8,9 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 
 import groupnorm
+from groupnorm.configuration import configuration
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,6 +34,21 @@ def test_the_version_is_the_same_everywhere():
     assert f"\nVersion: {groupnorm.__version__}\n" in description
     assert importlib.metadata.version("groupnorm") == groupnorm.__version__
     assert f"# groupnorm {groupnorm.__version__}\n" in (ROOT / "NEWS.md").read_text()
+
+
+def test_versions_are_those_that_the_modules_say(tmp_path, monkeypatch):
+    found = configuration().versions
+    for name, module in (("TensorFlow", tf), ("Keras", keras), ("NumPy", np)):
+        assert found[name] == module.__version__
+    # Under whatever name the package goes that brings a module, or none.
+    build = tmp_path / "tensorflow_odd-9.8.dist-info"
+    build.mkdir()
+    (build / "METADATA").write_text("Name: tensorflow-odd\nVersion: 9.8\n")
+    (build / "top_level.txt").write_text("tensorflow\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    found = configuration().versions
+    assert found["TensorFlow"] == "9.8"
+    assert found["Keras"] is None
 
 
 def test_what_is_public_is_there():
