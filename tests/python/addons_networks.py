@@ -59,10 +59,10 @@ class Gate(L.Layer):
     def __init__(self, units=2, **kwargs):
         super().__init__(**kwargs)
         self.units = units
-        self.squeeze = L.Dense(units, activation="relu")
+        self.squeeze = L.Dense(units, activation="relu", name="squeeze")
 
     def build(self, input_shape):
-        self.excite = L.Dense(input_shape[-1], activation="sigmoid")
+        self.excite = L.Dense(input_shape[-1], activation="sigmoid", name="excite")
         super().build(input_shape)
 
     def call(self, inputs):

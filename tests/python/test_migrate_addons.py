@@ -16,6 +16,7 @@ import keras  # noqa: E402
 import own_parts  # noqa: E402
 
 import groupnorm  # noqa: E402
+from groupnorm.migration import MigrationError  # noqa: E402
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "tfaddons_others"
 LAYERS = ("activations", "adaptive_pooling", "gelu", "spectral", "weight_normalization")
@@ -72,7 +73,7 @@ def test_a_gesture_network(target):
 def test_a_satellite_network(tmp_path, target):
     path = tmp_path / "old.h5"
     path.write_bytes(gzip.decompress((FIXTURES / "satellite.h5.gz").read_bytes()))
-    with pytest.raises(groupnorm.migration.MigrationError) as caught:
+    with pytest.raises(MigrationError) as caught:
         groupnorm.migrate(path, target)
     assert all(f"{name!r}: " in str(caught.value) for name in own_parts.SATELLITE)
     report = groupnorm.migrate(path, target, custom_objects=own_parts.SATELLITE)
