@@ -244,18 +244,13 @@ struct BackwardOp {
 
 // ------------------------------------------------------------- registration
 
-double FloatAttribute(TF_OpKernelConstruction* construction, const char* name) {
+// `read` is the function of the C API for this type.
+template <class V>
+V Attribute(TF_OpKernelConstruction* construction, const char* name,
+            void (*read)(TF_OpKernelConstruction*, const char*, V*, TF_Status*)) {
   Owned<TF_Status> status(TF_NewStatus());
-  float value = 0;
-  TF_OpKernelConstruction_GetAttrFloat(construction, name, &value, status.get());
-  Check(status);
-  return value;
-}
-
-int64_t IntAttribute(TF_OpKernelConstruction* construction, const char* name) {
-  Owned<TF_Status> status(TF_NewStatus());
-  int64_t value = 0;
-  TF_OpKernelConstruction_GetAttrInt64(construction, name, &value, status.get());
+  V value{};
+  read(construction, name, &value, status.get());
   Check(status);
   return value;
 }
@@ -264,11 +259,17 @@ void* Create(TF_OpKernelConstruction* construction) {
   Attributes* attributes = nullptr;
   Guard(
       [&] {
-        const double epsilon = FloatAttribute(construction, "epsilon");
-        attributes = new Attributes{
-            IntAttribute(construction, "groups"),
-            IntAttribute(construction, "axis"),
-            epsilon + FloatAttribute(construction, "epsilon_rest")};
+        const auto number = [&](const char* name) {
+          return Attribute<float>(construction, name,
+                                  &TF_OpKernelConstruction_GetAttrFloat);
+        };
+        const auto integer = [&](const char* name) {
+          return Attribute<int64_t>(construction, name,
+                                    &TF_OpKernelConstruction_GetAttrInt64);
+        };
+        const double epsilon = number("epsilon");
+        attributes = new Attributes{integer("groups"), integer("axis"),
+                                    epsilon + number("epsilon_rest")};
       },
       [&](TF_Status* status) {
         TF_OpKernelConstruction_Failure(construction, status);
