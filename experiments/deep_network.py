@@ -12,11 +12,11 @@ import harness
 import samples
 
 TRAIN, VALIDATION = 2000, 400  # all others of the 5,000 are the test
-EPOCHS = 4
+EPOCHS = 3
 REFERENCE_BATCH = 4  # the rate is chosen here, and scaled linearly from here
-RATES = (0.005, 0.02, 0.08)
+RATES = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
 BATCH_SIZES = (4, 2, 1)
-NORMALIZATIONS = ("batch", "group", "none")
+NORMALIZATIONS = ("batch", "group")
 FILTERS = (8, 16, 32)
 
 
