@@ -24,8 +24,9 @@ def losses(run: harness.Run) -> list[harness.Run]:
 def activations(run: harness.Run) -> list[harness.Run]:
     """Return quantiles of a convolution's outputs as they are, and normalized.
 
-    Each image has a contrast of its own. They come from the second convolution of the network that was trained without
-    normalization, so that every normalization gets the same numbers.
+    Each image has a contrast of its own. They come from the second convolution of the
+    network that was trained without normalization: every normalization gets the same
+    numbers.
     """
     model = _trained({**run, "normalization": "none"})[0].model
     is_convolution = [isinstance(layer, keras.layers.Conv2D) for layer in model.layers]
