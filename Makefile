@@ -30,7 +30,7 @@ help:
 	@echo "make test-versions   tests with the newest and the oldest supported versions"
 	@echo "make coverage   lines and branches that the tests reach, of both languages"
 	@echo "make bench   measure against other implementations (needs a quiet machine)"
-	@echo "make experiment   small batches: train what is missing of 300 networks"
+	@echo "make experiment   which normalization? train the networks that are missing"
 	@echo "make site    the web site, in site/"
 	@echo "make peers   add other implementations to compare with"
 	@echo "make check   R CMD check"

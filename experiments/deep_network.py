@@ -14,9 +14,9 @@ import samples
 TRAIN, VALIDATION = 2000, 400  # all others of the 5,000 are the test
 EPOCHS = 3
 REFERENCE_BATCH = 4  # the rate is chosen here, and scaled linearly from here
-RATES = (0.0125, 0.05, 0.2)
+RATES = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
 BATCH_SIZES = (4, 2, 1)
-NORMALIZATIONS = ("batch", "group", "layer", "none")
+NORMALIZATIONS = ("batch", "group")
 FILTERS = (8, 16, 32)
 
 

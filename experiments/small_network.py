@@ -11,6 +11,7 @@ import samples
 
 IMAGES = 64
 SHOWN = 8  # of the images, and of the channels
+CONTRASTS = np.geomspace(1, 1 / 4, SHOWN, dtype="float32")  # of the images
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -23,14 +24,16 @@ def losses(run: harness.Run) -> list[harness.Run]:
 def activations(run: harness.Run) -> list[harness.Run]:
     """Return quantiles of a convolution's outputs as they are, and normalized.
 
-    They come from the second convolution of the network that was trained without
-    normalization, so that every normalization gets the same numbers.
+    Each image has a contrast of its own. They come from the second convolution of the
+    network that was trained without normalization: every normalization gets the same
+    numbers.
     """
     model = _trained({**run, "normalization": "none"})[0].model
     is_convolution = [isinstance(layer, keras.layers.Conv2D) for layer in model.layers]
     second = model.layers[np.flatnonzero(is_convolution)[1]]
     images = samples.digits()[0][alike_batches.TRAIN :][:IMAGES]
-    outputs = keras.Model(model.inputs, second.output)(images)
+    images = images * np.resize(CONTRASTS, (IMAGES, 1, 1, 1))
+    outputs = keras.Model(model.inputs[0], second.output)(images)
     lines = []
     for normalization in harness.NORMALIZATIONS:
         layer = harness.layer(normalization, IMAGES)

@@ -14,6 +14,7 @@ figure <- function(article, name, file, height) {
 }
 
 dir.create(file.path("man", "figures"), showWarnings = FALSE)
+figure("which-normalization", "summary_figure", "when-it-pays.png", 3.8)
 figure("batch-size", "error_figure", "batch-size.png", 3.6)
 figure("how-it-works", "shared_figure", "shared-statistics.png", 4.4)
 # What `make bench` drew: the site has no other folder to show it from.
