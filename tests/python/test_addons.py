@@ -50,8 +50,17 @@ def test_every_fixture_is_there():
     assert len(NAMES) == 10
 
 
-@pytest.mark.parametrize("extension", ["h5", "keras"])
-@pytest.mark.parametrize("name", NAMES)
+# The recurrent one takes as long as all the others.
+@pytest.mark.parametrize(
+    ("name", "extension"),
+    [
+        pytest.param(
+            name, extension, marks=pytest.mark.full if name == "recurrent" else ()
+        )
+        for name in NAMES
+        for extension in ("h5", "keras")
+    ],
+)
 def test_tf_keras_opens(name, extension):
     model = tf_keras.models.load_model(FIXTURES / f"{name}.{extension}")
     assert_predicts_as_recorded(model, name)
@@ -141,8 +150,11 @@ print(type(model.layers[2]).__module__)
     "imports",
     [
         "import groupnorm, tf_keras",
-        "import tf_keras, groupnorm",
-        "import groupnorm, tensorflow as tf; tf_keras = tf.keras",
+        pytest.param("import tf_keras, groupnorm", marks=pytest.mark.full),
+        pytest.param(
+            "import groupnorm, tensorflow as tf; tf_keras = tf.keras",
+            marks=pytest.mark.full,
+        ),
     ],
 )
 def test_any_order_of_imports_will_do(imports):

@@ -18,6 +18,9 @@ import numpy as np
 import oracle
 import pytest
 
+# A minute of two more processes, in which little can break that other tests do not see.
+pytestmark = pytest.mark.full
+
 _PROGRAM = Path(__file__).with_name("distributed.py")
 _LONGEST = 600  # seconds
 
@@ -112,7 +115,6 @@ def test_two_devices_reach_the_weights_of_one(devices, how, record_property):
     assert difference < _ROUNDING
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("how", ["loop", "fit legacy"])
 def test_two_processes_reach_the_weights_of_one_device(
     devices, workers, how, record_property

@@ -66,7 +66,14 @@ def dense():
     return tf_keras.Sequential([tf_keras.Input((4,)), L.Dense(3, name="dense")])
 
 
-@pytest.mark.parametrize("name", SAVED)
+# One of those with recurrent layers, which take longest.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.full if name == "recurrent.h5" else ())
+        for name in SAVED
+    ],
+)
 def test_what_addons_saved_predicts_the_same_under_keras_3(name, target):
     stem = name.split(".")[0].removesuffix("_savedmodel")
     groupnorm.migrate(FIXTURES / name, target)
