@@ -120,8 +120,8 @@ as_custom_objects <- function(given) {
   })
 }
 
-# `keras3::Layer()`, `Loss()` and the like, and `create_layer_wrapper()` give functions of
-# R that make layers or what else, and have the Python class beside them.
+# `keras3::Layer()`, `Loss()` and the like, and `create_layer_wrapper()` give functions
+# of R that make layers or what else, and have the Python class beside them.
 as_python_callable <- function(value) {
   if (typeof(value) == "closure" && !inherits(value, "python.builtin.object")) {
     beside <- environment(value)
