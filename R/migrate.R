@@ -120,10 +120,13 @@ as_custom_objects <- function(given) {
   })
 }
 
-# `keras3::Layer()` gives a function of R that makes layers, and has the class inside.
+# `keras3::Layer()`, `Loss()` and the like, and `create_layer_wrapper()` give functions
+# of R that make layers or what else, and have the Python class beside them.
 as_python_callable <- function(value) {
-  if (inherits(value, "keras_layer_wrapper")) {
-    value <- environment(value)$Layer
+  if (typeof(value) == "closure" && !inherits(value, "python.builtin.object")) {
+    beside <- environment(value)
+    name <- if (inherits(value, "keras_layer_wrapper")) "Layer" else "__class__"
+    value <- get0(name, beside, inherits = FALSE, ifnotfound = value)
   }
   if (inherits(value, "python.builtin.object")) {
     return(value)

@@ -25,7 +25,7 @@ def test_a_file_of_100_megabytes(extension, tmp_path):
     layers = [L.Dense(4000), GroupNormalization(8), L.Dense(5000), L.Dense(100)]
     model = tf_keras.Sequential([tf_keras.Input((1000,)), *layers])
     path, target = tmp_path / f"old{extension}", tmp_path / "new.keras"
-    model.save(path, include_optimizer=False)
+    model.save(path)
     size = sum(np.prod(weight.shape) for weight in model.weights) * 4
     assert 98e6 < size < 110e6
     del model

@@ -121,7 +121,7 @@ test_that("keras3: a class made with Layer() takes the place of one in the file"
         size <- input_shape[[length(input_shape)]]
         self$scale <- self$add_weight(shape = list(size), name = "scale")
       },
-      call = function(inputs) op_multiply(inputs, self$scale) + self$by,
+      call = function(inputs) op_add(op_multiply(inputs, self$scale), self$by),
       get_config = function() c(super$get_config(), list(by = self$by))
     )
     double <- function(x) op_multiply(x, 2)
