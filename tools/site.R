@@ -1,8 +1,6 @@
 # The site, in site/: pkgdown's pages of the R package, and pdoc's of the Python package
 # beside them. What comes of it needs no network; site_local.R sees to that.
 
-source("tools/site_local.R")
-
 options(pkgdown.internet = FALSE)
 # For links to packages that are not installed, downlit would read all of CRAN.
 no_packages <- data.frame(Package = character(), URL = character())
@@ -33,7 +31,7 @@ status <- system2(
 )
 stopifnot("the Python pages were not written" = status == 0)
 
-make_local(folder)
-write_search_script(folder)
-check_local(folder)
+# In a process of its own: R's OpenSSL crashes beside the one that TensorFlow brings.
+status <- system2(file.path(R.home("bin"), "Rscript"), c("tools/site_local.R", folder))
+stopifnot("the pages do not stand by themselves" = status == 0)
 cat("Open ", file.path(folder, "index.html"), "\n", sep = "")

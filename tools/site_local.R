@@ -2,6 +2,7 @@
 # site, so that it works without a network and from a folder. pkgdown before 2.1 takes
 # some from other servers, each with the hash by which a browser knows the right file;
 # the same files are in these packages of npm's, and are found there by their hash.
+# `Rscript tools/site_local.R FOLDER`; it fails if something is not there then.
 
 npm_packages <- c(
   "@fortawesome/fontawesome-free@5.12.1", "autocomplete.js@0.38.0", "clipboard@2.0.6",
@@ -43,7 +44,8 @@ make_local <- function(site) {
 
 # There are no formulas on these pages, and no one comes with an Internet Explorer.
 without_unused <- function(text) {
-  stopifnot("a page has a formula, and MathJax is not here" = !grepl('class="math', text))
+  formula <- grepl('class="math', text)
+  stopifnot("a page has a formula, and MathJax is not here" = !formula)
   text <- gsub("<!-- mathjax -->(<script[^>]*mathjax[^>]*></script>\\s*)*", "", text,
     ignore.case = TRUE
   )
@@ -70,10 +72,13 @@ bring_files <- function(site, references) {
     )
   }
   fonts <- grep("/webfonts/", list.files(modules, recursive = TRUE), value = TRUE)
-  for (file in unique(c(files[!toc], fonts))) copy_to(site, file.path(modules, file), file)
-  copy_to(
-    site, system.file("BS3/assets/bootstrap-toc.js", package = "pkgdown"), files[toc][1]
-  )
+  for (file in unique(c(files[!toc], fonts))) {
+    copy_to(site, file.path(modules, file), file)
+  }
+  if (any(toc)) {
+    own <- system.file("BS3/assets/bootstrap-toc.js", package = "pkgdown")
+    copy_to(site, own, files[toc][1])
+  }
   file.path("deps", files)
 }
 
@@ -126,7 +131,8 @@ loaded_by_page <- function(page) {
   values <- function(path) xml2::xml_text(xml2::xml_find_all(html, path))
   links <- "//link[@rel='stylesheet' or @rel='icon' or @rel='preload']/@href"
   styles <- paste(values("//style"), collapse = "\n")
-  c(values("//script/@src"), values(links), values("//img/@src"), loaded_by_style(styles))
+  loaded <- c(values("//script/@src"), values(links), values("//img/@src"))
+  c(loaded, loaded_by_style(styles))
 }
 
 loaded_by_style <- function(text) {
@@ -141,3 +147,8 @@ not_here <- function(from, references) {
   missing <- references[outside | !file.exists(file)]
   if (length(missing) > 0) paste0(from, ": ", missing)
 }
+
+site <- commandArgs(trailingOnly = TRUE)
+make_local(site)
+write_search_script(site)
+check_local(site)
