@@ -44,7 +44,8 @@ make_local <- function(site) {
 
 # There are no formulas on these pages, and no one comes with an Internet Explorer.
 without_unused <- function(text) {
-  stopifnot("a page has a formula, and MathJax is not here" = !grepl('class="math', text))
+  formula <- grepl('class="math', text)
+  stopifnot("a page has a formula, and MathJax is not here" = !formula)
   text <- gsub("<!-- mathjax -->(<script[^>]*mathjax[^>]*></script>\\s*)*", "", text,
     ignore.case = TRUE
   )
