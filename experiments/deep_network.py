@@ -16,7 +16,7 @@ EPOCHS = 3
 REFERENCE_BATCH = 4  # the rate is chosen here, and scaled linearly from here
 RATES = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
 BATCH_SIZES = (4, 2, 1)
-NORMALIZATIONS = ("batch", "group")
+NORMALIZATIONS = ("batch", "group", "layer", "none")
 FILTERS = (8, 16, 32)
 
 

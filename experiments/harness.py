@@ -273,7 +273,7 @@ def write_versions(file: str) -> None:
         "Keras": keras.__version__,
         "groupnorm": metadata.version("groupnorm"),
         "Python": sys.version.split()[0],
-        "implementation": implementation()["name"],
+        "implementation": implementation().name,
         "cores": os.cpu_count(),
     }
     with (FOLDER / file).open("w", newline="") as stream:
