@@ -14,7 +14,7 @@ import samples
 BATCH = 16
 EPOCHS = 12
 TRAIN, VALIDATION = 1344, 256  # the test has writers of its own
-RATES = (0.003125, 0.00625, 0.0125, 0.025, 0.05, 0.1, 0.2)
+RATES = (0.0015625, 0.003125, 0.00625, 0.0125, 0.025, 0.05, 0.1, 0.2)
 BATCHES = ("shuffled", "half alike", "alike")
 RATES_FILE = "alike_batches_rates.csv"
 

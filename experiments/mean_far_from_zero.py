@@ -13,7 +13,7 @@ import samples
 BATCH = 8
 EPOCHS = 30
 HELD_OUT = 3  # of each of the four activities, to choose the learning rate
-RATES = (0.0125, 0.05, 0.2)
+RATES = (0.003125, 0.0125, 0.05, 0.2, 0.8)
 MIDDLE = 2**23  # what a converter of 24 bits says where there is nothing to measure
 SPREADS = (2**10, 2**7, 2**4, 2**1)  # of the counts: the standard deviation
 LAYERS = ("keras", "groupnorm", "keras, offset subtracted before")
