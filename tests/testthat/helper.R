@@ -106,3 +106,33 @@ addons_example <- function(name) {
   example <- reticulate::import("numpy")$load(addons_file(paste0(name, ".npz")))
   list(x = example$get("x"), y = example$get("y"))
 }
+
+# Python code of a layer of somebody's own, for a generation of Keras.
+shift_code <- function(generation) {
+  sprintf("
+import %s as generation
+class Shift(generation.layers.Layer):
+    def __init__(self, by=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.by = by
+    def build(self, shape):
+        self.scale = self.add_weight(name='scale', shape=shape[-1:], initializer='ones')
+    def call(self, x):
+        return x * self.scale + self.by
+    def get_config(self):
+        return {**super().get_config(), 'by': self.by}
+", generation)
+}
+
+# A file of Keras 2 with that layer and a Lambda layer.
+own_file <- function(folder) {
+  code <- "
+x = generation.Input((3,))
+y = generation.layers.Lambda(lambda x: 2.0 * x, name='double')(x)
+generation.Model(x, Shift(3.0, name='mine')(y)).save(path)
+"
+  path <- file.path(folder, "own.h5")
+  code <- paste0(sprintf("path = '%s'", path), shift_code("tf_keras"), code)
+  reticulate::py_run_string(code, local = TRUE)
+  path
+}

@@ -255,6 +255,42 @@ test_that("keras opens what TensorFlow Addons saved", {
   )
 })
 
+test_that("keras3: a class made with Layer() takes the place of one in the file", {
+  skip_without_tf_keras()
+  skip_without_package("keras3")
+  folder <- withr::local_tempdir()
+  own_file(folder)
+  withr::local_dir(folder)
+  expect_runs({
+    library(keras3)
+    shift <- Layer(
+      "Shift",
+      initialize = function(by = 1, ...) {
+        super$initialize(...)
+        self$by <- by
+      },
+      build = function(input_shape) {
+        size <- input_shape[[length(input_shape)]]
+        self$scale <- self$add_weight(shape = list(size), name = "scale")
+      },
+      call = function(inputs) op_add(op_multiply(inputs, self$scale), self$by),
+      get_config = function() c(super$get_config(), list(by = self$by))
+    )
+    double <- function(x) op_multiply(x, 2)
+    report <- groupnorm::migrate_model(
+      "own.h5", "new.keras",
+      custom_objects = list(Shift = shift, double = double)
+    )
+    stopifnot(
+      identical(unlist(report$needs), "Shift"),
+      any(grepl("mine by itself", unlist(report$not_proved)))
+    )
+    model <- load_model("new.keras", custom_objects = list(Shift = shift))
+    x <- matrix(as.numeric(1:6), 2)
+    stopifnot(all.equal(predict(model, x, verbose = 0), 2 * x + 3))
+  })
+})
+
 test_that("keras: models, with its objects as arguments", {
   skip_without_keras2()
   expect_runs({

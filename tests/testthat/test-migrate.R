@@ -47,36 +47,6 @@ test_that("Keras's own layers on request", {
   expect_match(modules, "GroupNormalization", all = FALSE)
 })
 
-# Python code of a layer of somebody's own, for a generation of Keras.
-shift_code <- function(generation) {
-  sprintf("
-import %s as generation
-class Shift(generation.layers.Layer):
-    def __init__(self, by=1.0, **kwargs):
-        super().__init__(**kwargs)
-        self.by = by
-    def build(self, shape):
-        self.scale = self.add_weight(name='scale', shape=shape[-1:], initializer='ones')
-    def call(self, x):
-        return x * self.scale + self.by
-    def get_config(self):
-        return {**super().get_config(), 'by': self.by}
-", generation)
-}
-
-# A file of Keras 2 with that layer and a Lambda layer.
-own_file <- function(folder) {
-  code <- "
-x = generation.Input((3,))
-y = generation.layers.Lambda(lambda x: 2.0 * x, name='double')(x)
-generation.Model(x, Shift(3.0, name='mine')(y)).save(path)
-"
-  path <- file.path(folder, "own.h5")
-  code <- paste0(sprintf("path = '%s'", path), shift_code("tf_keras"), code)
-  reticulate::py_run_string(code, local = TRUE)
-  path
-}
-
 shift_layer <- function() {
   reticulate::py_run_string(shift_code("keras"), local = TRUE, convert = FALSE)$Shift
 }
@@ -101,42 +71,6 @@ test_that("one's own classes, and functions of R, take the place of what is miss
   model <- load(new, custom_objects = list(Shift = shift))
   y <- model$predict(matrix(1:6, 2), verbose = 0L)
   expect_equal(as_array(y), 2 * matrix(1:6, 2) + 3)
-})
-
-test_that("keras3: a class made with Layer() takes the place of one in the file", {
-  skip_without_tf_keras()
-  skip_without_package("keras3")
-  folder <- withr::local_tempdir()
-  own_file(folder)
-  withr::local_dir(folder)
-  expect_runs({
-    library(keras3)
-    shift <- Layer(
-      "Shift",
-      initialize = function(by = 1, ...) {
-        super$initialize(...)
-        self$by <- by
-      },
-      build = function(input_shape) {
-        size <- input_shape[[length(input_shape)]]
-        self$scale <- self$add_weight(shape = list(size), name = "scale")
-      },
-      call = function(inputs) op_add(op_multiply(inputs, self$scale), self$by),
-      get_config = function() c(super$get_config(), list(by = self$by))
-    )
-    double <- function(x) op_multiply(x, 2)
-    report <- groupnorm::migrate_model(
-      "own.h5", "new.keras",
-      custom_objects = list(Shift = shift, double = double)
-    )
-    stopifnot(
-      identical(unlist(report$needs), "Shift"),
-      any(grepl("mine by itself", unlist(report$not_proved)))
-    )
-    model <- load_model("new.keras", custom_objects = list(Shift = shift))
-    x <- matrix(as.numeric(1:6), 2)
-    stopifnot(all.equal(predict(model, x, verbose = 0), 2 * x + 3))
-  })
 })
 
 test_that("paths are those of R", {
