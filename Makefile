@@ -98,8 +98,8 @@ dist: setup
 	tools/dist
 
 lint: setup
-	ruff check python tests inst/examples benchmarks tools
-	ruff format --check python tests inst/examples benchmarks tools
+	ruff check python tests inst/examples benchmarks experiments tools
+	ruff format --check python tests inst/examples benchmarks experiments tools
 	cd python && mypy && lint-imports --no-cache
 	Rscript tools/lint.R
 
