@@ -198,7 +198,8 @@ def run(module, *arguments) -> str:
 
 
 def needs(module) -> None:
-    if importlib.util.find_spec(module) is None:
+    package = module.partition(".")[0]
+    if not (importlib.util.find_spec(package) and importlib.util.find_spec(module)):
         pytest.skip(f"{module} is not installed: see benchmarks/gpu/README.md")
 
 

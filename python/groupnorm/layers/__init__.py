@@ -36,8 +36,10 @@ def _load(name: str) -> ModuleType:
     """The module with the layers for a generation, which registers them with it."""
     layers = generation.layers_for(name)
     if name == generation.KERAS_3:
-        # Keras looks into the namespace of the module that a file names.
-        globals().update({public: getattr(layers, public) for public in __all__})
+        # Keras looks into the namespace of the module that a file names. Where that
+        # module is what loads Keras, its layers are not there yet.
+        there = vars(layers)
+        globals().update({name: there[name] for name in __all__ if name in there})
     return layers
 
 
