@@ -11,8 +11,9 @@
 #'
 #' `vignette("get-started")` leads from the installation to a trained, saved and
 #' reloaded model; `vignette("how-it-works")` has pictures, advice on the number of
-#' groups, masks and accuracy; `vignette("batch-size")` compares the normalizations at
-#' small batch sizes; `vignette("migrating")` is for those who come from 'tfaddons'.
+#' groups, masks and accuracy; `vignette("which-normalization")` says what to take for
+#' which data, from experiments; `vignette("migrating")` is for those who come from
+#' 'tfaddons'.
 #'
 #' @references Wu, Y. and He, K. (2018). Group Normalization.
 #'   <https://arxiv.org/abs/1803.08494>
