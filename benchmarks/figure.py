@@ -26,7 +26,6 @@ COLORS = {
     "torch, NCHW": "#5a5a5a",
     "torch, channels last": "#b0b0b0",
     "BatchNormalization": "#5b9bd5",
-    "none": "#b0b0b0",
 }
 
 

@@ -56,8 +56,8 @@ def _measure_case(case: Case, backward: bool, quick: bool) -> Entry:
     }
     budget, rounds = (0.0, (1, 1)) if quick else (_BUDGET, _ROUNDS)
     samples = timing.interleaved(runs, budget, rounds, warm=True)
-    # PyTorch's threads now and then wait for one another for 8 ms, in every third round
-    # of small tensors: its median would flatter us.
+    # PyTorch's threads now and then wait for one another for 8 ms: its median would
+    # flatter us.
     times = {n: float(np.quantile(values, 0.25)) for n, values in samples.items()}
     entry = {
         **case._asdict(),
