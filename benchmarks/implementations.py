@@ -135,14 +135,11 @@ class KerasLayer:
 
     def _compiled(self, function: Callable, *arguments: tf.Tensor) -> Run:
         compiled = tf.function(function, jit_compile=self._xla, autograph=False)
-
-        def run(*others: tf.Tensor) -> Any:
-            # The first call traces; get_concrete_function() leaves the kernel out.
-            with native_kernel(self._native):
-                # On a CPU the call returns when the result is there.
-                return compiled(*(others or arguments))
-
-        return run
+        # The first call traces; get_concrete_function() leaves the kernel out.
+        with native_kernel(self._native):
+            compiled(*arguments)
+        # On a CPU the call returns when the result is there.
+        return lambda *others: compiled(*(others or arguments))
 
 
 class Elementwise:
@@ -161,8 +158,7 @@ class Elementwise:
             return x
 
         x, _ = _tensors(case, data)
-        concrete = chain.get_concrete_function(x)
-        return lambda: concrete(x)
+        return lambda: chain(x)
 
 
 class MultiplyAndRelu:
@@ -179,8 +175,7 @@ class MultiplyAndRelu:
 
         x, _ = _tensors(case, data)
         factor = tf.cast(1.01, case.dtype)  # not a constant, which would be folded
-        concrete = chain.get_concrete_function(x, factor)
-        return lambda: concrete(x, factor)
+        return lambda: chain(x, factor)
 
     def step(self, case: Case, data: Data, links: int) -> Run:
         """As `forward()`, each with the gradient of its input."""
@@ -196,8 +191,7 @@ class MultiplyAndRelu:
 
         x, dy = _tensors(case, data)
         factor = tf.cast(1.01, case.dtype)
-        concrete = chain.get_concrete_function(x, dy, factor)
-        return lambda: concrete(x, dy, factor)
+        return lambda: chain(x, dy, factor)
 
 
 class Torch:

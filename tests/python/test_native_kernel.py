@@ -3,6 +3,7 @@ operations against the definition in float64."""
 
 from __future__ import annotations
 
+import hashlib
 import pathlib
 import shutil
 import subprocess
@@ -41,8 +42,8 @@ def ops():
 # Compiler, options, the program's arguments, and what runs it if this processor cannot.
 _PLAIN = ("c++", "", [], [])
 _OTHERS = [
-    ("c++", "-fsanitize=address,undefined -fno-sanitize-recover=undefined", [], []),
-    ("c++", "-fsanitize=thread", ["1", "threads"], []),
+    ("c++", "-g -fsanitize=address,undefined -fno-sanitize-recover=undefined", [], []),
+    ("c++", "-g -fsanitize=thread", ["1", "threads"], []),
     ("c++", "-DGROUPNORM_BASELINE", [], []),
     ("clang++", "", [], []),
     ("aarch64-linux-gnu-g++", "-static", [], ["qemu-aarch64-static"]),
@@ -53,25 +54,37 @@ _OTHERS = [
     ("compiler", "options", "arguments", "runner"),
     [_PLAIN, *(pytest.param(*other, marks=pytest.mark.full) for other in _OTHERS)],
 )
-def test_cpp(compiler, options, arguments, runner, tmp_path) -> None:
+def test_cpp(compiler, options, arguments, runner, tmp_path, pytestconfig) -> None:
     """The numerics against long double, on any layout, type, thread count."""
     for program in (compiler, *runner):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed: make test-full does that")
-    command = [compiler, "-std=c++17", "-O1", "-g", "-pthread", "-Wno-psabi"]
+    command = [compiler, "-std=c++17", "-O1", "-pthread", "-Wno-psabi"]
     command += options.split()
-    probe, program = tmp_path / "probe.cc", tmp_path / "program"
+    probe, program = tmp_path / "probe.cc", tmp_path / "probe"
     probe.write_text("int main() {}")
     if not all(
         _succeeds(c) for c in ([*command, probe, "-o", program], [*runner, program])
     ):
         pytest.skip(f"the compiler cannot do {options}")
-    source = _TESTS / "native" / "test_kernel.cc"
-    subprocess.run([*command, f"-I{_NATIVE}", source, "-o", program], check=True)
+    program = _compiled(command, pytestconfig.cache.mkdir("kernel"))
     result = subprocess.run(
         [*runner, program, *arguments], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def _compiled(command: list[str], folder: pathlib.Path) -> pathlib.Path:
+    """The program, which is kept in a folder until a source or the command changes."""
+    source = _TESTS / "native" / "test_kernel.cc"
+    sources = [source, *sorted(_NATIVE.glob("*.h")), *sorted(_NATIVE.glob("*.inc"))]
+    text = b"".join(path.read_bytes() for path in sources) + repr(command).encode()
+    program = folder / hashlib.sha256(text).hexdigest()
+    if not program.exists():
+        part = program.with_suffix(".part")
+        subprocess.run([*command, f"-I{_NATIVE}", source, "-o", part], check=True)
+        part.rename(program)
+    return program
 
 
 # ----------------------------------------------------------------- operations

@@ -394,17 +394,28 @@ class Parameter {
   R absent_;
 };
 
-// Gamma or beta along the short rows: a value for each number of a sample.
+// Gamma or beta along the short rows: a value for each number of a sample, which
+// are those given where a channel has one number.
 template <class R>
-std::vector<R> Spread(const Layout& layout, const R* values, R absent) {
-  std::vector<R> lanes;
-  if (!layout.is_short()) return lanes;
-  const Shape& shape = layout.shape();
-  lanes.reserve(shape.C * shape.B);
-  for (int64_t c = 0; c < shape.C; ++c)
-    lanes.insert(lanes.end(), shape.B, values ? values[c] : absent);
-  return lanes;
-}
+class Lanes {
+ public:
+  Lanes() = default;
+  Lanes(const Layout& layout, const R* values, R absent) {
+    const Shape& shape = layout.shape();
+    if (!layout.is_short()) return;
+    lanes_ = values;
+    if (values && shape.B == 1) return;
+    spread_ = Raw<R>(shape.C * shape.B);
+    for (int64_t c = 0; c < shape.C; ++c)
+      std::fill_n(&spread_[c * shape.B], shape.B, values ? values[c] : absent);
+    lanes_ = spread_.get();
+  }
+  const R* operator+(int64_t lane) const { return lanes_ + lane; }
+
+ private:
+  std::unique_ptr<R[]> spread_;
+  const R* lanes_ = nullptr;
+};
 
 template <class R>
 auto Constant(R value) {
@@ -429,7 +440,7 @@ class Schedule {
         chunks_(layout.chunks()),
         sums_(sums * layout.batch()) {
     const int threads = layout.shape().Size() < kInline ? 1 : Threads();
-    split_ = threads > 1 && chunks_ > 1 && N_ * slices_ < 4 * threads;
+    split_ = threads > 1 && chunks_ > 1 && N_ * slices_ < kTasks * threads;
     const int64_t tasks = split_ ? N_ * slices_ * chunks_ : Blocks() * slices_;
     slots_ = static_cast<int>(std::min<int64_t>(threads, tasks));
     work_.reserve(slots_);
@@ -451,6 +462,7 @@ class Schedule {
  private:
   static constexpr int64_t kInline = 32768;  // elements not worth a thread
   static constexpr int64_t kBlock = 16384;   // elements worth a task
+  static constexpr int64_t kTasks = 4;  // for each thread, to share them out evenly
 
   // A unit is one thread's: what the first pass read is in its cache for the
   // second.
@@ -484,29 +496,36 @@ class Schedule {
       plan->Apply(unit, chunk, work);
   }
 
-  // Few units: the threads share each of them, chunk by chunk.
+  // Few units: the threads share each of them, chunk by chunk. Not more of them at a
+  // time than keep all threads busy: then they are in a cache for the second pass.
   template <class Plan>
   void RunSplit(Plan* plan) {
-    std::vector<Sums> parts(N_ * slices_ * chunks_ * sums_);
+    const int64_t units = N_ * slices_, some = CeilDiv(kTasks * slots_, chunks_);
+    std::vector<Sums> parts(some * chunks_ * sums_);
+    for (int64_t first = 0; first < units; first += some)
+      RunTogether(plan, first, std::min(some, units - first), parts.data());
+  }
+
+  template <class Plan>
+  void RunTogether(Plan* plan, int64_t first, int64_t units, Sums* parts) {
     const auto part = [&](int64_t unit, int64_t chunk) {
-      return &parts[(unit * chunks_ + chunk) * sums_];
+      return parts + (unit * chunks_ + chunk) * sums_;
     };
-    const int64_t units = N_ * slices_;
-    for (int64_t i = 0; i < units; ++i) plan->Start(At(i), &work_[0]);
+    for (int64_t i = 0; i < units; ++i) plan->Start(At(first + i), &work_[0]);
     ForEach(units * chunks_, slots_, [&](int64_t task, int slot) {
       const int64_t i = task / chunks_, chunk = task % chunks_;
-      plan->Load(At(i), &work_[slot]);
-      plan->Sum(At(i), chunk, &work_[slot], part(i, chunk));
+      plan->Load(At(first + i), &work_[slot]);
+      plan->Sum(At(first + i), chunk, &work_[slot], part(i, chunk));
     });
     for (int64_t i = 0; i < units; ++i) {
       for (int64_t chunk = 1; chunk < chunks_; ++chunk)
         Add(part(i, chunk), part(i, 0));
-      plan->Finish(At(i), part(i, 0), &work_[0]);
+      plan->Finish(At(first + i), part(i, 0), &work_[0]);
     }
     ForEach(units * chunks_, slots_, [&](int64_t task, int slot) {
       const int64_t i = task / chunks_, chunk = task % chunks_;
-      plan->SetUp(At(i), part(i, 0), &work_[slot]);
-      plan->Apply(At(i), chunk, &work_[slot]);
+      plan->SetUp(At(first + i), part(i, 0), &work_[slot]);
+      plan->Apply(At(first + i), chunk, &work_[slot]);
     });
   }
 
@@ -570,8 +589,8 @@ class ForwardPlan {
         x_(x),
         gamma_(layout.is_short() ? nullptr : gamma),
         beta_(layout.is_short() ? nullptr : beta),
-        gamma_lanes_(Spread<R>(layout, gamma, 1)),
-        beta_lanes_(Spread<R>(layout, beta, 0)),
+        gamma_lanes_(layout, gamma, 1),
+        beta_lanes_(layout, beta, 0),
         epsilon_(epsilon),
         y_(y),
         stats_(stats) {}
@@ -670,8 +689,8 @@ class ForwardPlan {
                             work->scale() + row, work->offset() + row, nullptr,
                             nullptr, layout_.groups()};
           if (layout_.is_short()) {
-            loop.gamma = gamma_lanes_.data() + lane;
-            loop.beta = beta_lanes_.data() + lane;
+            loop.gamma = gamma_lanes_ + lane;
+            loop.beta = beta_lanes_ + lane;
           }
           groupnorm::Run(loop, rows, columns);
         });
@@ -851,7 +870,7 @@ class ForwardPlan {
   const Groups groups_;
   const T* const x_;
   const R *const gamma_, *const beta_;
-  const std::vector<R> gamma_lanes_, beta_lanes_;
+  const Lanes<R> gamma_lanes_, beta_lanes_;
   const double epsilon_;
   T* const y_;
   Statistics* const stats_;
@@ -870,8 +889,8 @@ class BackwardPlan {
         groups_(layout, mask),
         x_(x),
         gamma_(layout.is_short() ? nullptr : gamma),
-        gamma_lanes_(Spread<R>(layout, gamma, 1)),
-        zero_lanes_(mask ? Spread<R>(layout, nullptr, 0) : std::vector<R>()),
+        gamma_lanes_(layout, gamma, 1),
+        zero_lanes_(mask ? Lanes<R>(layout, nullptr, 0) : Lanes<R>()),
         stats_(stats),
         dy_(dy),
         dx_(dx),
@@ -967,8 +986,8 @@ class BackwardPlan {
     }
     const R *gamma = nullptr, *zero = nullptr;
     const int64_t stride = RowWidth(), lane = FirstLane(unit);
-    if (layout_.is_short()) gamma = gamma_lanes_.data() + lane;
-    if (layout_.is_short() && mask_) zero = zero_lanes_.data() + lane;
+    if (layout_.is_short()) gamma = gamma_lanes_ + lane;
+    if (layout_.is_short() && mask_) zero = zero_lanes_ + lane;
     layout_.ForEachMaskedPiece(
         unit, chunk, mask_, stride,
         [&](int64_t offset, int64_t row, int64_t rows, int64_t columns, bool counts) {
@@ -1022,7 +1041,7 @@ class BackwardPlan {
     R *sum = nullptr, *product = nullptr;
     if (layout_.is_short()) {
       const int64_t lanes = layout_.groups() * layout_.Piece();
-      gamma = gamma_lanes_.data() + FirstLane(unit);
+      gamma = gamma_lanes_ + FirstLane(unit);
       sum = work->lane_sum();
       product = sum + lanes;
       std::fill_n(sum, 2 * lanes, R(0));
@@ -1044,7 +1063,7 @@ class BackwardPlan {
   const Groups groups_;
   const T* const x_;
   const R* const gamma_;
-  const std::vector<R> gamma_lanes_, zero_lanes_;
+  const Lanes<R> gamma_lanes_, zero_lanes_;
   const Statistics* const stats_;
   const T* const dy_;
   T* const dx_;
