@@ -324,9 +324,9 @@ _asks_numpy = pytest.mark.filterwarnings("ignore:.*np.object.*:FutureWarning")
 @pytest.mark.parametrize(
     "name",
     [
-        "alone",
         "trained",
-        "masked",
+        pytest.param("alone", marks=pytest.mark.full),
+        pytest.param("masked", marks=pytest.mark.full),
         pytest.param("sequence", marks=pytest.mark.full),
         pytest.param("any_size", marks=pytest.mark.full),
     ],

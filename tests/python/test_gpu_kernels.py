@@ -118,6 +118,7 @@ def _placed_or_on_device(operation) -> Placed:
     return placed(operation)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
 @pytest.mark.parametrize("unknown", ["nothing", "batch", "all but the channels"])

@@ -77,6 +77,7 @@ def compiled(function, groups, axis):
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("shape", "axis", "groups"), CASES)
 def test_output_and_gradients_are_accurate(rng, shape, axis, groups):
     x, dy = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
@@ -139,6 +140,7 @@ def reductions_in_a_row(found, elements: int) -> int:
     return max(before.values())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("function", [forward, step])
 @pytest.mark.parametrize(("shape", "axis", "groups"), CASES)
 def test_three_passes_are_enough(shape, axis, groups, function):
@@ -171,6 +173,7 @@ def test_columns_are_short(shape):
     assert max(columns) <= 256
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize(("shape", "axis", "groups"), CASES)
 def test_only_what_xla_joins_into_loops(shape, axis, groups, dtype):
