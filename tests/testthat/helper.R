@@ -1,6 +1,12 @@
 # What Python leaves goes with what R leaves.
 Sys.setenv(TMPDIR = tempdir())
 
+# Whether this is the run of all that takes long.
+in_full <- function() identical(Sys.getenv("GROUPNORM_TEST_FULL"), "true")
+
+# Of cases that each start a process: the first, or all in the full run.
+some_of <- function(cases) if (in_full()) cases else cases[1]
+
 # Python for a test, or a skip that says why there is none.
 skip_without_python <- function() {
   config <- groupnorm_config()

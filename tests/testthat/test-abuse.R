@@ -2,8 +2,7 @@
 # here, apart from the code: a call either does what the help page says, or stops with
 # an R error that names the argument, and the object is then as it was.
 
-full <- identical(Sys.getenv("GROUPNORM_TEST_FULL"), "true")
-random_calls <- if (full) 5000 else 300
+random_calls <- if (in_full()) 5000 else 300
 
 odd_values <- function(keras) {
   saved <- withr::local_tempfile()
@@ -197,7 +196,7 @@ targets <- function(keras) {
 
 test_that("random arguments work as documented or are refused by name", {
   keras <- keras_module()
-  withr::local_seed(if (full) as.integer(Sys.time()) else 20180322)
+  withr::local_seed(if (in_full()) as.integer(Sys.time()) else 20180322)
   pool <- odd_values(keras)$plain
   at <- targets(keras)
   found <- character()
@@ -221,7 +220,7 @@ test_that("random arguments work as documented or are refused by name", {
 })
 
 test_that("each value for each argument works as documented or is refused by name", {
-  skip_if_not(full, "a thousand calls: GROUPNORM_TEST_FULL=true")
+  skip_if_not(in_full(), "a thousand calls: GROUPNORM_TEST_FULL=true")
   keras <- keras_module()
   values <- odd_values(keras)
   at <- targets(keras)

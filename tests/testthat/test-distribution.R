@@ -2,6 +2,7 @@
 # of its own, because TensorFlow must know its devices before it starts.
 
 test_that("two devices reach the weights of one", {
+  skip_if_not(in_full(), "two devices: GROUPNORM_TEST_FULL=true")
   keras <- keras_module()
   output <- expect_runs({
     library(groupnorm)

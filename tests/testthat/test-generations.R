@@ -95,7 +95,7 @@ test_that("tf_keras: a network learns, and is saved and loaded", {
 
 test_that("without an object TF_USE_LEGACY_KERAS decides", {
   skip_without_tf_keras()
-  for (legacy in c("0", "1")) {
+  for (legacy in some_of(c("1", "0"))) {
     output <- in_child(
       {
         library(groupnorm)
@@ -115,7 +115,7 @@ test_that("without an object TF_USE_LEGACY_KERAS decides", {
 
 test_that("after one call Keras opens what TensorFlow Addons saved", {
   skip_without_python()
-  for (name in c("tfa_convnet", "tfa_dense_sequential")) {
+  for (name in some_of(c("tfa_convnet", "tfa_dense_sequential"))) {
     expect_runs(
       {
         library(groupnorm)
@@ -140,7 +140,7 @@ test_that("after one call Keras opens what TensorFlow Addons saved", {
 
 test_that("and so does tf_keras, whichever is loaded first", {
   skip_without_tf_keras()
-  for (first in c("groupnorm", "tf_keras")) {
+  for (first in some_of(c("groupnorm", "tf_keras"))) {
     expect_runs(
       {
         if (Sys.getenv("FIRST") == "tf_keras") reticulate::import("tf_keras")
