@@ -23,13 +23,18 @@
 #ifndef GROUPNORM_KERNEL_H_
 #define GROUPNORM_KERNEL_H_
 
+#include <array>
 #include <cmath>
 #include <memory>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "loops.h"
 #include "pool.h"
+
+// Of a function that every channel goes through: compilers would rather call it.
+#define GROUPNORM_EACH_CHANNEL __attribute__((always_inline))
 
 namespace groupnorm {
 
@@ -312,28 +317,49 @@ void WithConstant(int64_t n, F f) {
   f(n);
 }
 
-// Set every place of channel c, in group g of the unit (all samples' groups
-// are counted through), to of_group(g)(c).
-template <class R, class F>
-void SetPlaces(const Layout& layout, int64_t samples, R* values, F of_group) {
-  const int64_t run = layout.run(), period = layout.Period();
-  for (int64_t s = 0; s < samples; ++s, values += layout.stride()) {
-    const int64_t first = s * layout.groups();
-    R* at = values;
-    WithConstant(layout.parts(), [&](auto parts) {
-      for (int64_t g = 0; g < layout.groups(); ++g) {
-        const auto value = of_group(first + g);
-        if (run == 1) {
-          for (int64_t c = 0; c < parts; ++c) *at++ = value(g * parts + c);
-        } else {
-          for (int64_t c = 0; c < parts; ++c, at += run)
-            std::fill_n(at, run, value(g * parts + c));
-        }
+// The same for two, the second one only where it is 1.
+template <class F>
+void WithConstants(int64_t m, int64_t n, F f) {
+  WithConstant(m, [&](auto m) {
+    n == 1 ? f(m, std::integral_constant<int64_t, 1>()) : f(m, n);
+  });
+}
+
+// Set the places of a group, whose first channel is `first`, to one of the values
+// of each channel.
+template <size_t k, class R, class Parts, class Run, class F>
+void SetGroup(R* at, int64_t first, Parts parts, Run run, F of_channel) {
+  for (int64_t c = 0; c < parts; ++c) {
+    const R value = std::get<k>(of_channel(first + c));
+    for (int64_t i = 0; i < run; ++i) *at++ = value;
+  }
+}
+
+// Set the places of coefficients that are set together: those of channel c to
+// of_group(s, g)(c), where the groups g of all samples s are counted through.
+template <size_t... k, class R, class F>
+void SetPlaces(const Layout& layout, int64_t samples, std::index_sequence<k...>,
+               const std::array<R*, sizeof...(k)>& values, F of_group) {
+  const int64_t period = layout.Period();
+  for (int64_t s = 0, i = 0; s < samples; ++s) {
+    R* const at[] = {values[k] + s * layout.stride()...};
+    WithConstants(layout.parts(), layout.run(), [&](auto parts, auto run) {
+      for (int64_t g = 0; g < layout.groups(); ++g, ++i) {
+        const auto of_channel = of_group(s, i);
+        const int64_t first = g * parts;
+        (SetGroup<k>(at[k] + first * run, first, parts, run, of_channel), ...);
       }
     });
-    for (int64_t lane = period; lane < layout.places(); lane += period)
-      std::copy_n(values, period, values + lane);
+    for (R* start : at)
+      for (int64_t lane = period; lane < layout.places(); lane += period)
+        std::copy_n(start, period, start + lane);
   }
+}
+
+template <size_t kCount, class R, class F>
+void SetPlaces(const Layout& layout, int64_t samples,
+               const std::array<R*, kCount>& values, F of_group) {
+  SetPlaces(layout, samples, std::make_index_sequence<kCount>(), values, of_group);
 }
 
 // The sum, as four chains of additions that a processor can overlap.
@@ -346,15 +372,16 @@ inline double Total(const double* values, int64_t count) {
   return (part[0] + part[1]) + (part[2] + part[3]);
 }
 
-// By columns: adds up the lanes of each run of `channels` channels.
+// By columns: adds up the lanes of each run of `channels` channels, of the first
+// `lanes` lanes of a sample.
 template <class R>
-void FoldLanes(const Layout& layout, int64_t samples, int64_t channels,
+void FoldLanes(const Layout& layout, int64_t samples, int64_t channels, int64_t lanes,
                Work<R>* work, Sums* sums) {
   const int64_t period = layout.Period(), run = channels * layout.run();
   for (int64_t s = 0; s < samples; ++s) {
     double* first = work->first() + s * layout.stride();
     double* second = work->second() + s * layout.stride();
-    for (int64_t start = period; start < layout.places(); start += period) {
+    for (int64_t start = period; start < lanes; start += period) {
       for (int64_t i = 0; i < period; ++i) first[i] += first[start + i];
       for (int64_t i = 0; i < period; ++i) second[i] += second[start + i];
     }
@@ -363,6 +390,12 @@ void FoldLanes(const Layout& layout, int64_t samples, int64_t channels,
         *sums++ = {Total(first + lane, run), Total(second + lane, run)};
     });
   }
+}
+
+// One coefficient that is the same for all channels of a group.
+template <class R>
+auto Same(R value) {
+  return [value](int64_t) GROUPNORM_EACH_CHANNEL { return std::array<R, 1>{value}; };
 }
 
 // A mean as a number that is taken off the data, and the small rest.
@@ -417,17 +450,12 @@ class Lanes {
   const R* lanes_ = nullptr;
 };
 
-template <class R>
-auto Constant(R value) {
-  return [value](int64_t) { return value; };
-}
-
 // Run the two passes over all units, on the threads there are. A plan has
 //   Start(unit, work)               before anything else
 //   Load(unit, work)                coefficients for the first pass
 //   Sum(unit, chunk, work, part)    first pass, over one chunk
 //   Finish(unit, total, work)       once, with the sums of all chunks
-//   SetUp(unit, total, work)        coefficients for the second pass
+//   SetUp(unit, total, work)        coefficients for the second pass, after Load
 //   Apply(unit, chunk, work)        second pass, over one chunk
 // where a part or total is `sums` Sums for each sample.
 template <class R>
@@ -460,7 +488,7 @@ class Schedule {
   }
 
  private:
-  static constexpr int64_t kInline = 32768;  // elements not worth a thread
+  static constexpr int64_t kInline = 49152;  // elements not worth a thread
   static constexpr int64_t kBlock = 16384;   // elements worth a task
   static constexpr int64_t kTasks = 4;  // for each thread, to share them out evenly
 
@@ -524,6 +552,7 @@ class Schedule {
     }
     ForEach(units * chunks_, slots_, [&](int64_t task, int slot) {
       const int64_t i = task / chunks_, chunk = task % chunks_;
+      plan->Load(At(first + i), &work_[slot]);
       plan->SetUp(At(first + i), part(i, 0), &work_[slot]);
       plan->Apply(At(first + i), chunk, &work_[slot]);
     });
@@ -569,6 +598,12 @@ class Groups {
     const int64_t positions = mask_ ? mask_.Count(unit.sample + s)
                                     : layout_.shape().Positions();
     return positions * layout_.D();
+  }
+
+  // 1 / that number, or 0 where there is none.
+  double Share(const Unit& unit, int64_t s) const {
+    const int64_t count = Count(unit, s);
+    return count > 0 ? 1.0 / count : 0;
   }
 
  private:
@@ -617,8 +652,8 @@ class ForwardPlan {
       for (int64_t g = 0; g < groups_.Of(unit); ++g)
         work->group_shift()[g] = static_cast<R>(stats[g].mean);
     } else {
-      SetPlaces(layout_, unit.samples, work->shift(), [&](int64_t g) {
-        return Constant(static_cast<R>(stats[g].mean));
+      SetPlaces<1, R>(layout_, unit.samples, {work->shift()}, [&](int64_t, int64_t g) {
+        return Same(static_cast<R>(stats[g].mean));
       });
     }
   }
@@ -629,42 +664,32 @@ class ForwardPlan {
   }
 
   void Finish(const Unit& unit, Sums* total, Work<R>* work) {
-    bool good = true;
-    for (int64_t s = 0; s < unit.samples; ++s) {
-      const double share = Share(unit, s);
-      const Sums* sums = total + s * layout_.groups();
-      for (int64_t g = 0; g < layout_.groups(); ++g) good &= Good(sums[g], share);
-    }
-    if (!good) SumExactly(unit, total, work);
     Statistics* stats = StatsOf(unit);
+    bool all = true;
     for (int64_t s = 0, i = 0; s < unit.samples; ++s) {
-      const double share = Share(unit, s);
+      const double share = groups_.Share(unit, s);
       for (int64_t g = 0; g < layout_.groups(); ++g, ++i) {
-        // Nothing counts: whatever was seen is left out.
-        if (share == 0) total[i] = {}, stats[i].mean = 0;
-        stats[i].mean += total[i].first * share;
-        stats[i].rstd = 1 / std::sqrt(Variance(total[i], share) + epsilon_);
+        const bool good = Good(total[i], share);
+        if (good) stats[i] = Conclude(stats[i].mean, total[i], share);
+        all &= good;
       }
     }
+    if (!all) SumExactly(unit, total, work);
   }
 
   void SetUp(const Unit& unit, const Sums*, Work<R>* work) {
     const Statistics* stats = StatsOf(unit);
     const Parameter<R> gamma(gamma_, 1, unit, layout_);
     const Parameter<R> beta(beta_, 0, unit, layout_);
-    SetPlaces(layout_, unit.samples, work->shift(), [&](int64_t g) {
-      return Constant(Center<R>(stats[g].mean).shift);
-    });
-    SetPlaces(layout_, unit.samples, work->scale(), [&](int64_t g) {
-      return [=, rstd = static_cast<R>(stats[g].rstd)](int64_t c) {
-        return gamma(c) * rstd;
-      };
-    });
-    SetPlaces(layout_, unit.samples, work->offset(), [&](int64_t g) {
-      return [=, rest = Rest<R>(stats[g])](int64_t c) {
-        return beta(c) - gamma(c) * rest;
-      };
-    });
+    SetPlaces<3, R>(
+        layout_, unit.samples, {work->shift(), work->scale(), work->offset()},
+        [&](int64_t, int64_t g) {
+          const R shift = Center<R>(stats[g].mean).shift, rest = Rest<R>(stats[g]);
+          const R rstd = static_cast<R>(stats[g].rstd);
+          return [&, shift, rest, rstd](int64_t c) GROUPNORM_EACH_CHANNEL {
+            return std::array<R, 3>{shift, gamma(c) * rstd, beta(c) - gamma(c) * rest};
+          };
+        });
   }
 
   void Apply(const Unit& unit, int64_t chunk, Work<R>* work) {
@@ -699,12 +724,6 @@ class ForwardPlan {
  private:
   Statistics* StatsOf(const Unit& unit) const { return stats_ + groups_.First(unit); }
 
-  // 1 / the number of values that count in a group of sample s, or 0.
-  double Share(const Unit& unit, int64_t s) const {
-    const int64_t count = groups_.Count(unit, s);
-    return count > 0 ? 1.0 / count : 0;
-  }
-
   // Sums x over a few positions that count, spread evenly and away from the
   // ends. `counts` is how many values of a group that is, for each sample.
   void ProbeColumns(const Unit& unit, Work<R>* work, std::vector<Sums>* sums,
@@ -736,7 +755,7 @@ class ForwardPlan {
                              probe(begin / shape.B + step / 2, some, step);
                          });
     }
-    FoldLanes(layout_, unit.samples, layout_.D(), work, sums->data());
+    FoldLanes(layout_, unit.samples, layout_.D(), layout_.Period(), work, sums->data());
   }
 
   void ProbeRows(const Unit& unit, Work<R>* work, std::vector<Sums>* sums,
@@ -796,7 +815,8 @@ class ForwardPlan {
                               work->first() + lane, work->second() + lane},
                 rows, width);
           });
-      return FoldLanes(layout_, unit.samples, layout_.D(), work, part);
+      return FoldLanes(layout_, unit.samples, layout_.D(), layout_.places(), work,
+                       part);
     }
     std::fill_n(part, groups_.Of(unit), Sums{});
     if (!mask_ || layout_.is_short()) {
@@ -829,6 +849,14 @@ class ForwardPlan {
     return variance < 0 ? 0 : variance;  // and a NaN stays one
   }
 
+  // The statistics of a group whose sums are around `shift`.
+  Statistics Conclude(double shift, const Sums& sums, double share) const {
+    // Where nothing counts, whatever was seen is left out.
+    if (share == 0) return {0, 1 / std::sqrt(epsilon_)};
+    return {shift + sums.first * share,
+            1 / std::sqrt(Variance(sums, share) + epsilon_)};
+  }
+
   // Whether float sums are good enough: nothing over- or underflowed that
   // matters, and the shift was near enough to the mean for the digits to be
   // there after rest^2 is taken off.
@@ -840,28 +868,26 @@ class ForwardPlan {
   }
 
   // Again for the groups that need it, in double and around the mean.
-  void SumExactly(const Unit& unit, Sums* total, Work<R>* work) {
+  void SumExactly(const Unit& unit, const Sums* total, Work<R>* work) {
     Statistics* stats = StatsOf(unit);
     const int64_t groups = groups_.Of(unit);
     std::vector<Sums> exact(groups), part(groups);
     std::vector<double> shift(groups), share(groups);
     for (int64_t g = 0; g < groups; ++g) {
-      share[g] = Share(unit, g / layout_.groups());
+      share[g] = groups_.Share(unit, g / layout_.groups());
       const double mean = stats[g].mean + total[g].first * share[g];
       shift[g] = std::isfinite(mean) ? mean : stats[g].mean;
     }
     if (!layout_.by_rows())
-      SetPlaces(layout_, unit.samples, work->exact_shift(),
-                [&](int64_t g) { return Constant(shift[g]); });
+      SetPlaces<1, double>(layout_, unit.samples, {work->exact_shift()},
+                           [&](int64_t, int64_t g) { return Same(shift[g]); });
     for (int64_t chunk = 0; chunk < layout_.chunks(); ++chunk) {
       const double* at = layout_.by_rows() ? shift.data() : work->exact_shift();
       SumMoments<double>(unit, chunk, at, work, part.data());
       for (int64_t g = 0; g < groups; ++g) exact[g] += part[g];
     }
     for (int64_t g = 0; g < groups; ++g) {
-      if (Good(total[g], share[g])) continue;
-      stats[g].mean = shift[g];
-      total[g] = exact[g];
+      if (!Good(total[g], share[g])) stats[g] = Conclude(shift[g], exact[g], share[g]);
     }
   }
 
@@ -900,15 +926,14 @@ class BackwardPlan {
 
   void Load(const Unit& unit, Work<R>* work) {
     const Statistics* stats = StatsOf(unit);
-    SetPlaces(layout_, unit.samples, work->shift(), [&](int64_t g) {
-      return Constant(Center<R>(stats[g].mean).shift);
-    });
-    SetPlaces(layout_, unit.samples, work->scale(), [&](int64_t g) {
-      return Constant(static_cast<R>(stats[g].rstd));
-    });
-    SetPlaces(layout_, unit.samples, work->offset(), [&](int64_t g) {
-      return Constant(-Rest<R>(stats[g]));
-    });
+    SetPlaces<3, R>(
+        layout_, unit.samples, {work->shift(), work->scale(), work->offset()},
+        [&](int64_t, int64_t g) {
+          const std::array<R, 3> value{Center<R>(stats[g].mean).shift,
+                                       static_cast<R>(stats[g].rstd),
+                                       -Rest<R>(stats[g])};
+          return [value](int64_t) GROUPNORM_EACH_CHANNEL { return value; };
+        });
   }
 
   void Sum(const Unit& unit, int64_t chunk, Work<R>* work, Sums* part) {
@@ -935,33 +960,25 @@ class BackwardPlan {
   void SetUp(const Unit& unit, const Sums* total, Work<R>* work) {
     const Statistics* stats = StatsOf(unit);
     const Parameter<R> gamma(gamma_, 1, unit, layout_);
-    std::vector<Sums> mean(groups_.Of(unit));
-    const int64_t parts = layout_.parts(), groups = layout_.groups();
-    for (int64_t s = 0, i = 0; s < unit.samples; ++s) {
-      const int64_t count = groups_.Count(unit, s);
-      const double share = count > 0 ? 1.0 / count : 0;
-      for (int64_t g = 0; g < groups; ++g, ++i) {
-        for (int64_t c = g * parts; c < (g + 1) * parts; ++c, ++total) {
-          mean[i].first += gamma(c) * total->first;
-          mean[i].second += gamma(c) * total->second;
-        }
-        mean[i] = {mean[i].first * share, mean[i].second * share};
-      }
-    }
-    Load(unit, work);
-    SetPlaces(layout_, unit.samples, work->slope(), [&](int64_t g) {
-      return [=, rstd = static_cast<R>(stats[g].rstd)](int64_t c) {
-        return gamma(c) * rstd;
-      };
-    });
-    SetPlaces(layout_, unit.samples, work->curve(), [&](int64_t g) {
-      return Constant(static_cast<R>(-stats[g].rstd * mean[g].second));
-    });
-    SetPlaces(layout_, unit.samples, work->offset(), [&](int64_t g) {
-      const double rest = Rest<R>(stats[g]);
-      return Constant(static_cast<R>(
-          stats[g].rstd * (rest * mean[g].second - mean[g].first)));
-    });
+    const int64_t parts = layout_.parts(), channels = layout_.groups() * parts;
+    std::vector<double> share(unit.samples);
+    for (int64_t s = 0; s < unit.samples; ++s) share[s] = groups_.Share(unit, s);
+    SetPlaces<3, R>(
+        layout_, unit.samples, {work->slope(), work->curve(), work->offset()},
+        [&](int64_t s, int64_t g) {
+          Sums sums;
+          for (int64_t i = g * parts; i < (g + 1) * parts; ++i) {
+            const R weight = gamma(i - s * channels);
+            sums += {weight * total[i].first, weight * total[i].second};
+          }
+          const double exact = stats[g].rstd;
+          const double m = sums.first * share[s], k = sums.second * share[s];
+          const R rstd = static_cast<R>(exact), curve = static_cast<R>(-exact * k);
+          const R offset = static_cast<R>(exact * (Rest<R>(stats[g]) * k - m));
+          return [&, rstd, curve, offset](int64_t c) GROUPNORM_EACH_CHANNEL {
+            return std::array<R, 3>{gamma(c) * rstd, curve, offset};
+          };
+        });
   }
 
   void Apply(const Unit& unit, int64_t chunk, Work<R>* work) {
@@ -1034,7 +1051,7 @@ class BackwardPlan {
                     work->first() + lane, work->second() + lane},
                 rows, width);
           });
-      return FoldLanes(layout_, unit.samples, 1, work, part);
+      return FoldLanes(layout_, unit.samples, 1, layout_.places(), work, part);
     }
     std::fill_n(part, unit.samples * layout_.places(), Sums{});
     const R* gamma = nullptr;
@@ -1107,5 +1124,7 @@ void Backward(const Shape& shape, const Mask& mask, const T* x,
 }
 
 }  // namespace groupnorm
+
+#undef GROUPNORM_EACH_CHANNEL
 
 #endif  // GROUPNORM_KERNEL_H_
