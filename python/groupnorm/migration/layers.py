@@ -187,6 +187,10 @@ def _value(layer: str, argument: str, value: Any) -> tuple[Any, list[str]]:
         items = [_value(layer, "", item) for item in value]
         return [item for item, _ in items], [c for _, made in items for c in made]
     if _is_layer(value):
+        if argument.endswith("activation"):
+            activations.check_layers_are_read(
+                f"The layer {layer!r} has another layer as its {argument}"
+            )
         return _nested_layer(value)
     if argument.endswith("_initializer") and isinstance(value, dict):
         return _initializer(value), []
