@@ -71,6 +71,21 @@ def test_layers_predict_what_they_predicted_there(name, end, target):
     predicts_the_same(keras.models.load_model(target), name)
 
 
+@pytest.mark.parametrize("end", [".h5", ".keras", "_savedmodel"])
+def test_what_a_frozen_wrapper_holds_stays_frozen(end, target):
+    report = groupnorm.migrate(FIXTURES / f"frozen{end}", target)
+    model = keras.models.load_model(target)
+    predicts_the_same(model, "frozen")
+    assert model.trainable_weights == model.layers[-1].weights
+    assert "is frozen" not in str(report)
+    (x,), (labels,), (after,) = (arrays("frozen", of) for of in ("x", "labels", "z"))
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    logs = np.atleast_1d(model.train_on_batch(x, labels))
+    np.testing.assert_allclose(logs, arrays("frozen", "logs")[0], rtol=1e-5)
+    got = model.predict(x, verbose=0)
+    np.testing.assert_allclose(got, after, rtol=1e-5, atol=1e-5)
+
+
 def test_a_gesture_network(target):
     custom = {"gesture_loss": own_parts.gesture_loss}
     report = groupnorm.migrate(FIXTURES / "gesture.h5", target, custom_objects=custom)
