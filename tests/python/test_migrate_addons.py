@@ -89,7 +89,7 @@ def test_what_a_frozen_wrapper_holds_stays_frozen(end, target):
 def test_a_gesture_network(target):
     custom = {"gesture_loss": own_parts.gesture_loss}
     report = groupnorm.migrate(FIXTURES / "gesture.h5", target, custom_objects=custom)
-    assert "It is compiled with SGD" in str(report)
+    assert "starts anew, as the file does not have it" in str(report)  # not trained
     model = keras.models.load_model(target, custom_objects=custom)
     predicts_the_same(model, "gesture")
     (x,), labels = arrays("gesture", "x"), arrays("gesture", "labels")

@@ -74,7 +74,9 @@ def _optimizer(spec: Any, notes: list[str]) -> tuple[Any, dict[str, Any]]:
     """An optimizer, and what the file says of the innermost one."""
     if isinstance(spec, str):
         made = keras.optimizers.get(spec)
-        return made, {"class_name": type(made).__name__, "config": {}}
+        # So .keras files have it, whose state is that of the newer kind alone.
+        config = {"is_legacy_optimizer": False}
+        return made, {"class_name": type(made).__name__, "config": config}
     name, config = spelling.known_as(spec), dict(spec["config"])
     own = keras.saving.get_registered_object(name)
     if own is not None:
