@@ -14,6 +14,7 @@ import tensorflow as tf  # noqa: E402
 
 import groupnorm  # noqa: E402
 from groupnorm.__main__ import main  # noqa: E402
+from groupnorm.legacy import GroupNormalization  # noqa: E402
 from groupnorm.migration import MigrationError  # noqa: E402
 
 L = tf_keras.layers
@@ -391,3 +392,20 @@ def test_a_script_in_the_shell(end, tmp_path, target, capsys):
     assert not target.exists()
     assert main([*arguments, "--custom-objects", str(script)]) == 0
     assert target.exists()
+
+
+@pytest.mark.parametrize("extension", [".keras", ""])
+def test_a_script_for_a_lambda_layer_in_the_shell(extension, tmp_path, target, capsys):
+    layers = [L.Lambda(lambda x: x * 2.0, name="double"), GroupNormalization(2)]
+    model = tf_keras.Sequential([tf_keras.Input((3, 4)), *layers])
+    path = saved(model, tmp_path, extension)
+    script = tmp_path / "own.py"
+    script.write_text("custom_objects = {'double': lambda x: x * 2.0}\n")
+    arguments = ["migrate", str(path), str(target), "--layers", "keras"]
+    assert main(arguments) == 1
+    assert "'double' is a Lambda layer" in capsys.readouterr().err
+    assert main([*arguments, "--custom-objects", str(script)]) == 0
+    new = keras.models.load_model(target)
+    assert type(new.layers[-1]) is keras.layers.GroupNormalization
+    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
+    np.testing.assert_allclose(new(x), model(x), atol=1e-6)
