@@ -68,7 +68,7 @@ def three_dimensional():
 
 
 def recurrent():
-    x = Input((None, 5))
+    x = Input((4, 5))
     y = L.LSTM(4, return_sequences=True, recurrent_dropout=0.1)(L.Masking(0.0)(x))
     y = L.Bidirectional(
         L.GRU(3, return_sequences=True, reset_after=False),
@@ -100,7 +100,7 @@ def attention():
 
 
 def mask_as_keyword():
-    tokens = Input((None,), dtype="int32")
+    tokens = Input((6,), dtype="int32")
     mask = tf.not_equal(tokens, 0)
     y = L.Embedding(11, 6)(tokens)
     y = GroupNormalization(2, use_mask=True)(y, mask=mask)

@@ -15,6 +15,7 @@ tf_keras = pytest.importorskip(
 
 import keras  # noqa: E402
 import own_parts  # noqa: E402
+from turns import by_turns  # noqa: E402
 
 import groupnorm  # noqa: E402
 from groupnorm.migration import MigrationError  # noqa: E402
@@ -59,8 +60,9 @@ def has_the_weights(model, name):
         np.testing.assert_allclose(actual, wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("end", [".h5", ".keras", "_savedmodel"])
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(
+    ("name", "end"), by_turns(LAYERS, (".h5", ".keras", "_savedmodel"))
+)
 def test_layers_predict_what_they_predicted_there(name, end, target):
     since, words = SINCE.get(name, ((3, 0), ""))
     if since > VERSION:

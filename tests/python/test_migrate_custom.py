@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ tf_keras = pytest.importorskip(
 
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from turns import by_turns  # noqa: E402
 
 import groupnorm  # noqa: E402
 from groupnorm.__main__ import main  # noqa: E402
@@ -160,12 +163,12 @@ def test_a_pair_that_differs_does_not_pass(tmp_path, target):
     assert not target.exists()
 
 
-@pytest.mark.parametrize("extension", EXTENSIONS)
-@pytest.mark.parametrize("trainable", [True, False])
-@pytest.mark.parametrize("is_pair", [True, False])
-def test_weights_of_layers_inside_a_layer(
-    is_pair, trainable, extension, tmp_path, target
-):
+@pytest.mark.parametrize(
+    ("how", "extension"),
+    by_turns(itertools.product([True, False], [True, False]), EXTENSIONS),
+)
+def test_weights_of_layers_inside_a_layer(how, extension, tmp_path, target):
+    is_pair, trainable = how
     old, new = block(tf_keras), block(keras)
     x = tf_keras.Input((3,))
     model = tf_keras.Model(x, L.Dense(2)(old(name="mine", trainable=trainable)(x)))
@@ -184,18 +187,18 @@ def test_weights_of_layers_inside_a_layer(
     assert len(got.trainable_weights) == len(model.trainable_weights)
 
 
-@pytest.mark.parametrize("extension", EXTENSIONS)
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: L.Bidirectional(L.LSTM(3), trainable=False),
-        lambda: L.TimeDistributed(L.Dense(3), trainable=False),
-        lambda: L.RNN(L.GRUCell(3), trainable=False),
-    ],
-)
-def test_what_a_frozen_layer_wraps_stays_frozen(make, extension, tmp_path, target):
+WRAPPERS = {
+    "Bidirectional": lambda: L.Bidirectional(L.LSTM(3), trainable=False),
+    "TimeDistributed": lambda: L.TimeDistributed(L.Dense(3), trainable=False),
+    "RNN": lambda: L.RNN(L.GRUCell(3), trainable=False),
+}
+
+
+@pytest.mark.parametrize(("name", "extension"), by_turns(WRAPPERS, EXTENSIONS))
+def test_what_a_frozen_layer_wraps_stays_frozen(name, extension, tmp_path, target):
     x = tf_keras.Input((4, 3))
-    path = saved(tf_keras.Model(x, L.Dense(2)(make()(x))), tmp_path, extension)
+    y = WRAPPERS[name]()(x)
+    path = saved(tf_keras.Model(x, L.Dense(2)(y)), tmp_path, extension)
     report = groupnorm.migrate(path, target)
     assert len(keras.models.load_model(target).trainable_weights) == 2
     assert "is frozen" not in str(report)
