@@ -32,7 +32,7 @@ from groupnorm.migration import MigrationError, proof, weights  # noqa: E402
 L = tf_keras.layers
 O, S, M = tf_keras.optimizers, tf_keras.losses, tf_keras.metrics  # noqa: E741
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "tfaddons"
-FILES = sorted(path.name for path in FIXTURES.glob("*.keras"))
+SAVED = sorted(path.stem for path in FIXTURES.glob("*.keras"))
 TOLERANCE = {"half_precision": 1e-2}  # written with statistics in float16
 OLDEST_KERAS = keras.__version__.startswith("3.3.")
 # What it computes otherwise or cannot read back, and how migrate refuses it.
@@ -66,8 +66,11 @@ def dense():
 @pytest.mark.parametrize(
     ("stem", "end"),
     [
-        *by_turns(sorted({name.split(".")[0] for name in FILES}), (".h5", ".keras")),
+        *by_turns([name for name in SAVED if name != "recurrent"], (".h5", ".keras")),
         ("generator", "_savedmodel"),
+        # These layers take longest; `test_each_kind_of_model` has them each day.
+        pytest.param("recurrent", ".h5", marks=pytest.mark.full),
+        pytest.param("recurrent", ".keras", marks=pytest.mark.full),
     ],
 )
 def test_what_addons_saved_predicts_the_same_under_keras_3(stem, end, target):

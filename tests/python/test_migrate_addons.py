@@ -93,6 +93,7 @@ def test_a_gesture_network(target):
     report = groupnorm.migrate(FIXTURES / "gesture.h5", target, custom_objects=custom)
     assert "starts anew, as the file does not have it" in str(report)  # not trained
     model = keras.models.load_model(target, custom_objects=custom)
+    model.run_eagerly = True  # which is quicker for one step
     predicts_the_same(model, "gesture")
     (x,), labels = arrays("gesture", "x"), arrays("gesture", "labels")
     logs = np.atleast_1d(model.train_on_batch(x, labels))
@@ -100,6 +101,7 @@ def test_a_gesture_network(target):
     has_the_weights(model, "gesture")
 
 
+@pytest.mark.full
 def test_a_satellite_network(tmp_path, target):
     path = tmp_path / "old.h5"
     path.write_bytes(gzip.decompress((FIXTURES / "satellite.h5.gz").read_bytes()))

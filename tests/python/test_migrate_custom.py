@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -155,6 +153,30 @@ def test_a_layer_that_was_saved_without_its_arguments(is_pair, tmp_path, target)
     np.testing.assert_allclose(got(x), model(x), atol=1e-6)
 
 
+def weighing(generation):
+    """A layer of several inputs."""
+
+    class Weighing(generation.layers.Layer):
+        def call(self, inputs):
+            first, second = inputs
+            return first + 0.5 * second
+
+    return Weighing
+
+
+@pytest.mark.parametrize("is_pair", [True, False])
+def test_a_layer_of_several_inputs(is_pair, tmp_path, target):
+    old, new = weighing(tf_keras), weighing(keras)
+    x = [tf_keras.Input((3,)), tf_keras.Input((3,))]
+    model = tf_keras.Model(x, L.Dense(2)(old()([x[1], x[0]])))
+    path = saved(model, tmp_path, ".h5")
+    custom = {"Weighing": (old, new) if is_pair else new}
+    groupnorm.migrate(path, target, custom_objects=custom)
+    got = keras.models.load_model(target, custom_objects={"Weighing": new})
+    x = list(np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32"))
+    np.testing.assert_allclose(got(x), model(x), atol=1e-6)
+
+
 def test_a_pair_that_differs_does_not_pass(tmp_path, target):
     path = saved(generator(), tmp_path, ".h5")
     custom = {"ReflectionPadding2D": (OLD_PADDING, WRONG_PADDING)}
@@ -163,12 +185,17 @@ def test_a_pair_that_differs_does_not_pass(tmp_path, target):
     assert not target.exists()
 
 
-@pytest.mark.parametrize(
-    ("how", "extension"),
-    by_turns(itertools.product([True, False], [True, False]), EXTENSIONS),
-)
-def test_weights_of_layers_inside_a_layer(how, extension, tmp_path, target):
-    is_pair, trainable = how
+GIVEN = {
+    "pair": (True, True),
+    "frozen pair": (True, False),
+    "class": (False, True),
+    "frozen class": (False, False),
+}
+
+
+@pytest.mark.parametrize(("name", "extension"), by_turns(GIVEN, EXTENSIONS))
+def test_weights_of_layers_inside_a_layer(name, extension, tmp_path, target):
+    is_pair, trainable = GIVEN[name]
     old, new = block(tf_keras), block(keras)
     x = tf_keras.Input((3,))
     model = tf_keras.Model(x, L.Dense(2)(old(name="mine", trainable=trainable)(x)))

@@ -99,7 +99,7 @@ def migrated(optimizer, extension, tmp_path, target):
     return old, x, y, str(report)
 
 
-@pytest.mark.parametrize(("name", "extension"), by_turns(NEWER, EXTENSIONS, 2))
+@pytest.mark.parametrize(("name", "extension"), by_turns(NEWER, EXTENSIONS, 3))
 def test_the_next_step_is_the_one_tf_keras_takes(name, extension, tmp_path, target):
     old, x, y, report = migrated(NEWER[name](), extension, tmp_path, target)
     assert "goes on from the step after 3" in report
@@ -113,7 +113,7 @@ def test_an_optimizer_by_its_name_goes_on_from_a_keras_file(name, tmp_path, targ
     next_steps_agree(old, keras.models.load_model(target), x, y)
 
 
-@pytest.mark.parametrize(("name", "extension"), by_turns(OLDER, (".h5", ""), 2))
+@pytest.mark.parametrize(("name", "extension"), by_turns(OLDER, (".h5", ""), 3))
 def test_optimizers_of_keras_2_10_and_before(name, extension, tmp_path, target):
     old, x, y, report = migrated(OLDER[name](), extension, tmp_path, target)
     assert "goes on from the step after 3" in report

@@ -9,7 +9,7 @@ import pytest
 
 
 def by_turns(rows: Iterable[Any], columns: Iterable[Any], every: int = 1) -> list[Any]:
-    """All pairs; every day each row, or each second one, and so on, in one column."""
+    """All pairs; every day each row, or each EVERYth one, in one column."""
     columns = list(columns)
     return [
         pytest.param(row, column, marks=[] if is_daily else pytest.mark.full)
