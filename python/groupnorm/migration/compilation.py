@@ -75,8 +75,8 @@ def _optimizer(spec: Any, notes: list[str]) -> tuple[Any, dict[str, Any]]:
     if isinstance(spec, str):
         made = keras.optimizers.get(spec)
         # So .keras files have it, whose state is that of the newer kind alone.
-        config = {"is_legacy_optimizer": False}
-        return made, {"class_name": type(made).__name__, "config": config}
+        newer = {"is_legacy_optimizer": False}
+        return made, {"class_name": type(made).__name__, "config": newer}
     name, config = spelling.known_as(spec), dict(spec["config"])
     own = keras.saving.get_registered_object(name)
     if own is not None:
