@@ -51,6 +51,18 @@ def weight_normalization():
     return model
 
 
+def frozen():
+    """Wrappers that are frozen, from the start and later; the last layer is trained."""
+    x = L.Input((6, 3))
+    spectral = tfa.layers.SpectralNormalization(L.Dense(4), trainable=False)
+    weight = tfa.layers.WeightNormalization(L.Conv1D(4, 3), data_init=False)
+    y = tfa.layers.WeightNormalization(L.Dense(4), trainable=False)(spectral(x))
+    model = tf.keras.Model(x, L.Dense(2)(weight(y)))
+    weight.trainable = False
+    model(np.random.default_rng(3).normal(size=(4, 6, 3)))  # which sets the lengths
+    return model
+
+
 def adaptive_pooling():
     """Pooling to a size, of each kind and rank, channels first and last."""
     a, b, c = L.Input((6, 3)), L.Input((6, 8, 3)), L.Input((4, 6, 8, 2))
@@ -72,6 +84,7 @@ LAYERS = {
     for function in (
         activations,
         adaptive_pooling,
+        frozen,
         gelu,
         spectral,
         weight_normalization,

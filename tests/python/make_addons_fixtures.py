@@ -13,7 +13,8 @@ What Addons had besides is in a folder beside, `..._others`. Of layers there are
 SavedModels too, whose graphs (`saved_model.pb`) are left empty, as migrate does not run
 them. Of what was trained (TRAINED) the `.npz` has `x`, `labels`, and what one more step
 gave: `logs`, and the weights `w0`, `w1`, ... NETWORKS are `.h5` alone, and
-`satellite` is compressed; of `gesture` there is what one step gave, too.
+`satellite` is compressed; of `gesture` there is what one step gave, too. So there is
+of `frozen`, whose weights Keras 3 has in another order: `z`, predictions after it.
 
 `tfa_convnet` and `tfa_dense_sequential` were made elsewhere, likewise.
 """
@@ -203,12 +204,18 @@ def made(name, kind):
 
 def write_layers(name, folder):
     model, arrays = made(name, LAYERS[name])
-    np.savez_compressed(folder / f"{name}.npz", **arrays)
     model.save(folder / f"{name}.h5")
     model.save(folder / f"{name}.keras")
     model.save(folder / f"{name}_savedmodel", include_optimizer=False)
     (folder / f"{name}_savedmodel" / "fingerprint.pb").unlink()
     (folder / f"{name}_savedmodel" / "saved_model.pb").write_bytes(b"")
+    if name == "frozen":  # which shows in training alone
+        labels = np.roll(arrays["y"], 1, axis=0)
+        model.compile(tf.keras.optimizers.SGD(0.5), "mse")
+        logs = np.atleast_1d(model.train_on_batch(arrays["x"], labels))
+        after = model.predict(arrays["x"], verbose=0)
+        arrays |= {"labels": labels, "logs": logs, "z": after}
+    np.savez_compressed(folder / f"{name}.npz", **arrays)
 
 
 def write_network(name, folder):

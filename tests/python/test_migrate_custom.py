@@ -11,9 +11,11 @@ tf_keras = pytest.importorskip(
 
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from turns import by_turns  # noqa: E402
 
 import groupnorm  # noqa: E402
 from groupnorm.__main__ import main  # noqa: E402
+from groupnorm.legacy import GroupNormalization  # noqa: E402
 from groupnorm.migration import MigrationError  # noqa: E402
 
 L = tf_keras.layers
@@ -151,6 +153,30 @@ def test_a_layer_that_was_saved_without_its_arguments(is_pair, tmp_path, target)
     np.testing.assert_allclose(got(x), model(x), atol=1e-6)
 
 
+def weighing(generation):
+    """A layer of several inputs."""
+
+    class Weighing(generation.layers.Layer):
+        def call(self, inputs):
+            first, second = inputs
+            return first + 0.5 * second
+
+    return Weighing
+
+
+@pytest.mark.parametrize("is_pair", [True, False])
+def test_a_layer_of_several_inputs(is_pair, tmp_path, target):
+    old, new = weighing(tf_keras), weighing(keras)
+    x = [tf_keras.Input((3,)), tf_keras.Input((3,))]
+    model = tf_keras.Model(x, L.Dense(2)(old()([x[1], x[0]])))
+    path = saved(model, tmp_path, ".h5")
+    custom = {"Weighing": (old, new) if is_pair else new}
+    groupnorm.migrate(path, target, custom_objects=custom)
+    got = keras.models.load_model(target, custom_objects={"Weighing": new})
+    x = list(np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32"))
+    np.testing.assert_allclose(got(x), model(x), atol=1e-6)
+
+
 def test_a_pair_that_differs_does_not_pass(tmp_path, target):
     path = saved(generator(), tmp_path, ".h5")
     custom = {"ReflectionPadding2D": (OLD_PADDING, WRONG_PADDING)}
@@ -159,12 +185,17 @@ def test_a_pair_that_differs_does_not_pass(tmp_path, target):
     assert not target.exists()
 
 
-@pytest.mark.parametrize("extension", EXTENSIONS)
-@pytest.mark.parametrize("trainable", [True, False])
-@pytest.mark.parametrize("is_pair", [True, False])
-def test_weights_of_layers_inside_a_layer(
-    is_pair, trainable, extension, tmp_path, target
-):
+GIVEN = {
+    "pair": (True, True),
+    "frozen pair": (True, False),
+    "class": (False, True),
+    "frozen class": (False, False),
+}
+
+
+@pytest.mark.parametrize(("name", "extension"), by_turns(GIVEN, EXTENSIONS))
+def test_weights_of_layers_inside_a_layer(name, extension, tmp_path, target):
+    is_pair, trainable = GIVEN[name]
     old, new = block(tf_keras), block(keras)
     x = tf_keras.Input((3,))
     model = tf_keras.Model(x, L.Dense(2)(old(name="mine", trainable=trainable)(x)))
@@ -183,18 +214,18 @@ def test_weights_of_layers_inside_a_layer(
     assert len(got.trainable_weights) == len(model.trainable_weights)
 
 
-@pytest.mark.parametrize("extension", EXTENSIONS)
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: L.Bidirectional(L.LSTM(3), trainable=False),
-        lambda: L.TimeDistributed(L.Dense(3), trainable=False),
-        lambda: L.RNN(L.GRUCell(3), trainable=False),
-    ],
-)
-def test_what_a_frozen_layer_wraps_stays_frozen(make, extension, tmp_path, target):
+WRAPPERS = {
+    "Bidirectional": lambda: L.Bidirectional(L.LSTM(3), trainable=False),
+    "TimeDistributed": lambda: L.TimeDistributed(L.Dense(3), trainable=False),
+    "RNN": lambda: L.RNN(L.GRUCell(3), trainable=False),
+}
+
+
+@pytest.mark.parametrize(("name", "extension"), by_turns(WRAPPERS, EXTENSIONS))
+def test_what_a_frozen_layer_wraps_stays_frozen(name, extension, tmp_path, target):
     x = tf_keras.Input((4, 3))
-    path = saved(tf_keras.Model(x, L.Dense(2)(make()(x))), tmp_path, extension)
+    y = WRAPPERS[name]()(x)
+    path = saved(tf_keras.Model(x, L.Dense(2)(y)), tmp_path, extension)
     report = groupnorm.migrate(path, target)
     assert len(keras.models.load_model(target).trainable_weights) == 2
     assert "is frozen" not in str(report)
@@ -284,21 +315,30 @@ def test_a_function_takes_the_place_of_a_lambda_layer(extension, tmp_path, targe
         [
             tf_keras.Input((4, 3)),
             L.Lambda(lambda x, by: x * by, arguments={"by": 3.0}, name="times"),
-            L.TimeDistributed(L.Lambda(lambda x: tf.reverse(x, [-1]), name="turn")),
             L.Dense(2),
         ]
     )
     path = saved(model, tmp_path, extension)
-    custom = {
-        "times": lambda x, by: keras.ops.multiply(x, by),
-        "turn": lambda x: keras.ops.flip(x, axis=-1),
-    }
+    custom = {"times": lambda x, by: keras.ops.multiply(x, by)}
     report = groupnorm.migrate(path, target, custom_objects=custom)
     assert report.needs == []
-    assert [line.partition(" by itself: ")[0] for line in report.not_proved] == [
-        "times",
-        "turn",
-    ]
+    (line,) = report.not_proved
+    assert line.startswith("times by itself: ")
+    x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype("float32")
+    np.testing.assert_allclose(keras.models.load_model(target)(x), model(x), atol=1e-6)
+
+
+def test_a_function_for_a_lambda_layer_at_each_step(tmp_path, target):
+    turn = L.Lambda(lambda x: tf.reverse(x, [-1]), name="turn")
+    model = tf_keras.Sequential([tf_keras.Input((4, 3)), L.TimeDistributed(turn)])
+    path = saved(model, tmp_path, ".h5")
+    custom = {"turn": lambda x: keras.ops.flip(x, axis=-1)}
+    if keras.__version__.startswith(("3.3.", "3.4.")):
+        with pytest.raises(MigrationError, match=r"at each step, which Keras 3\.5"):
+            groupnorm.migrate(path, target, custom_objects=custom)
+        return
+    report = groupnorm.migrate(path, target, custom_objects=custom)
+    assert "turn by itself" in str(report)
     x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype("float32")
     np.testing.assert_allclose(keras.models.load_model(target)(x), model(x), atol=1e-6)
 
@@ -382,3 +422,20 @@ def test_a_script_in_the_shell(end, tmp_path, target, capsys):
     assert not target.exists()
     assert main([*arguments, "--custom-objects", str(script)]) == 0
     assert target.exists()
+
+
+@pytest.mark.parametrize("extension", [".keras", ""])
+def test_a_script_for_a_lambda_layer_in_the_shell(extension, tmp_path, target, capsys):
+    layers = [L.Lambda(lambda x: x * 2.0, name="double"), GroupNormalization(2)]
+    model = tf_keras.Sequential([tf_keras.Input((3, 4)), *layers])
+    path = saved(model, tmp_path, extension)
+    script = tmp_path / "own.py"
+    script.write_text("custom_objects = {'double': lambda x: x * 2.0}\n")
+    arguments = ["migrate", str(path), str(target), "--layers", "keras"]
+    assert main(arguments) == 1
+    assert "'double' is a Lambda layer" in capsys.readouterr().err
+    assert main([*arguments, "--custom-objects", str(script)]) == 0
+    new = keras.models.load_model(target)
+    assert type(new.layers[-1]) is keras.layers.GroupNormalization
+    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
+    np.testing.assert_allclose(new(x), model(x), atol=1e-6)

@@ -17,6 +17,7 @@ tf_keras = pytest.importorskip(
 
 import h5py  # noqa: E402
 import keras  # noqa: E402
+from turns import by_turns  # noqa: E402
 
 import groupnorm  # noqa: E402
 from groupnorm.legacy import GroupNormalization  # noqa: E402
@@ -90,16 +91,6 @@ OLDER = {
 }
 
 
-def grid(names, extensions):
-    """Each optimizer in each format; every day each second one, by turns in one."""
-    return [
-        pytest.param(name, extension, marks=[] if is_daily else pytest.mark.full)
-        for i, name in enumerate(names)
-        for j, extension in enumerate(extensions)
-        for is_daily in [i % 2 == 0 and j == i // 2 % len(extensions)]
-    ]
-
-
 def migrated(optimizer, extension, tmp_path, target):
     """A trained network, what it was trained on, and the report on its migration."""
     old, x, y = trained(optimizer)
@@ -108,14 +99,21 @@ def migrated(optimizer, extension, tmp_path, target):
     return old, x, y, str(report)
 
 
-@pytest.mark.parametrize(("name", "extension"), grid(NEWER, EXTENSIONS))
+@pytest.mark.parametrize(("name", "extension"), by_turns(NEWER, EXTENSIONS, 3))
 def test_the_next_step_is_the_one_tf_keras_takes(name, extension, tmp_path, target):
     old, x, y, report = migrated(NEWER[name](), extension, tmp_path, target)
     assert "goes on from the step after 3" in report
     next_steps_agree(old, keras.models.load_model(target), x, y)
 
 
-@pytest.mark.parametrize(("name", "extension"), grid(OLDER, (".h5", "")))
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+def test_an_optimizer_by_its_name_goes_on_from_a_keras_file(name, tmp_path, target):
+    old, x, y, report = migrated(name, ".keras", tmp_path, target)
+    assert "goes on from the step after 3" in report
+    next_steps_agree(old, keras.models.load_model(target), x, y)
+
+
+@pytest.mark.parametrize(("name", "extension"), by_turns(OLDER, (".h5", ""), 3))
 def test_optimizers_of_keras_2_10_and_before(name, extension, tmp_path, target):
     old, x, y, report = migrated(OLDER[name](), extension, tmp_path, target)
     assert "goes on from the step after 3" in report

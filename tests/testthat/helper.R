@@ -101,8 +101,8 @@ skip_without_tf_keras <- function() {
 }
 
 # A file that TensorFlow Addons wrote. They are in the repository, not in the package.
-addons_file <- function(name) {
-  file <- file.path(test_path("..", "fixtures", "tfaddons"), name)
+addons_file <- function(name, folder = "tfaddons") {
+  file <- file.path(test_path("..", "fixtures", folder), name)
   skip_if_not(file.exists(file), "the model files of TensorFlow Addons are not here")
   normalizePath(file)
 }
@@ -130,14 +130,14 @@ class Shift(generation.layers.Layer):
 ", generation)
 }
 
-# A file of Keras 2 with that layer and a Lambda layer.
-own_file <- function(folder) {
+# A file of Keras 2 with that layer and a Lambda layer, or without `end` a SavedModel.
+own_file <- function(folder, end = ".h5") {
   code <- "
 x = generation.Input((3,))
 y = generation.layers.Lambda(lambda x: 2.0 * x, name='double')(x)
 generation.Model(x, Shift(3.0, name='mine')(y)).save(path)
 "
-  path <- file.path(folder, "own.h5")
+  path <- file.path(folder, paste0("own", end))
   code <- paste0(sprintf("path = '%s'", path), shift_code("tf_keras"), code)
   reticulate::py_run_string(code, local = TRUE)
   path

@@ -73,6 +73,43 @@ test_that("one's own classes, and functions of R, take the place of what is miss
   expect_equal(as_array(y), 2 * matrix(1:6, 2) + 3)
 })
 
+test_that("that goes for .keras files and SavedModel folders, too", {
+  skip_without_tf_keras()
+  folder <- withr::local_tempdir()
+  ops <- reticulate::import("keras")$ops
+  given <- list(Shift = shift_layer(), double = function(x) ops$multiply(x, 2))
+  for (end in c(".keras", "")) {
+    old <- own_file(folder, end)
+    expect_error(migrate_model(old, NULL), "list\\(double = double, Shift = Shift\\)")
+    printed <- capture.output(
+      report <- migrate_model(old, NULL, custom_objects = given)
+    )
+    expect_match(printed[1], "nothing was written")
+    expect_lt(report$largest_difference, 1e-5)
+  }
+})
+
+test_that("a loss of R's own trains on as the author's did", {
+  skip_without_tf_keras()
+  old <- addons_file("gesture.h5", "tfaddons_others")
+  data <- reticulate::import("numpy")$load(sub("h5$", "npz", old))
+  new <- withr::local_tempfile(fileext = ".keras")
+  ops <- reticulate::import("keras")$ops
+  loss <- function(wanted, prediction) {
+    error <- ops$subtract(prediction, wanted)
+    weight <- ops$where(ops$greater(error, 0), 2, 1)
+    ops$mean(ops$multiply(weight, ops$square(error)), axis = -1L)
+  }
+  given <- list(gesture_loss = loss)
+  printed <- capture.output(migrate_model(old, new, custom_objects = given))
+  expect_match(printed, "It is compiled with SGD", all = FALSE)
+  model <- keras_module()$models$load_model(new, custom_objects = given)
+  model$run_eagerly <- TRUE
+  labels <- lapply(paste0("labels", 0:2), data$get)
+  logs <- model$train_on_batch(data$get("x"), labels)
+  expect_equal(unlist(logs)[1], as_array(data$get("logs"))[1], tolerance = 1e-5)
+})
+
 test_that("paths are those of R", {
   skip_without_tf_keras()
   folder <- withr::local_tempdir()

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from groupnorm.migration import spelling
+from groupnorm.migration import spelling, versions
 from groupnorm.migration.report import MigrationError
 
 
@@ -107,7 +107,22 @@ def new_activation(name: str, shape: tuple[Any, ...] | None) -> Any:
             "of a cell or an inner layer, where migrate cannot put operations in its "
             f"place. Give one: custom_objects={{{name!r}: ...}}."
         )
+    check_layers_are_read(f"{tail} of TensorFlow Addons becomes a layer of operations")
     return keras.saving.serialize_keras_object(of_operations(tail, shape))
+
+
+def check_layers_are_read(what: str) -> None:
+    """Refuse a layer in the place of an activation where Keras does not read it.
+
+    Args:
+        what: How the sentence begins.
+    """
+    newer = versions.needed_for("a layer as an activation")
+    if newer is not None:
+        raise MigrationError(
+            f"{what}, which Keras {newer} and later read as an activation, and "
+            f"{keras.__version__} does not: update it."
+        )
 
 
 def name_of(value: Any) -> Any:

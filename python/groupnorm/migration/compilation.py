@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from groupnorm.migration import addons, optimizer_state, spelling
+from groupnorm.migration import addons, optimizer_state, spelling, versions
 from groupnorm.migration.report import Report
 
 # Of tf_keras's optimizers alone.
@@ -59,9 +59,10 @@ def carry_over(
             f"It is compiled with {name}, whose state starts anew, as {error}."
         )
         return
+    counting = getattr(optimizer, "inner_optimizer", optimizer)
     report.notes.append(
         f"It is compiled with {name}, which goes on from the step after "
-        f"{int(optimizer.iterations.numpy())}."
+        f"{int(counting.iterations.numpy())}."
     )
     report.notes += optimizer_state.caveats(optimizer, innermost)
     report.not_proved.append(
@@ -73,7 +74,9 @@ def _optimizer(spec: Any, notes: list[str]) -> tuple[Any, dict[str, Any]]:
     """An optimizer, and what the file says of the innermost one."""
     if isinstance(spec, str):
         made = keras.optimizers.get(spec)
-        return made, {"class_name": type(made).__name__, "config": {}}
+        # So .keras files have it, whose state is that of the newer kind alone.
+        newer = {"is_legacy_optimizer": False}
+        return made, {"class_name": type(made).__name__, "config": newer}
     name, config = spelling.known_as(spec), dict(spec["config"])
     own = keras.saving.get_registered_object(name)
     if own is not None:
@@ -194,6 +197,12 @@ def _stock(spec: dict[str, Any], namespace: Any, base: type[Any]) -> Any:
 
 
 def _unknown(name: Any) -> ValueError:
+    newer = versions.needed_for(name)
+    if newer is not None:
+        return ValueError(
+            f"Keras {keras.__version__} has no {name}, which Keras {newer} and later "
+            "have: update it, or"
+        )
     return ValueError(
         f"{name!r} is not of Keras: give it as custom_objects={{{name!r}: ...}}, or"
     )

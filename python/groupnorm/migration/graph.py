@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 import tf_keras
 
-from groupnorm.migration import keras_s_own, layers, operators, raw_operations
+from groupnorm.migration import keras_s_own, layers, operators, raw_operations, versions
 from groupnorm.migration.report import MigrationError, Report
 
 _KerasTensor = tf_keras.__internal__.KerasTensor
@@ -99,6 +99,13 @@ class _Converter:
     def _time_distributed(self, old: Any) -> Any:
         # What it wraps can be a whole model, and has the weights.
         inner = self.layer(old.layer)
+        newer = versions.needed_for("a model in TimeDistributed")
+        if newer is not None and isinstance(inner, keras.Model):
+            raise MigrationError(
+                f"The layer {old.name!r} (TimeDistributed) applies a model, or a "
+                "function in the place of a Lambda layer, at each step, which Keras "
+                f"{newer} and later can, and {keras.__version__} cannot: update it."
+            )
         if not old.trainable:
             inner.trainable = False  # Keras 3 freezes nothing inside a layer
         config = {k: v for k, v in old.get_config().items() if k != "layer"}

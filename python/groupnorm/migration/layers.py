@@ -187,7 +187,7 @@ def _value(layer: str, argument: str, value: Any) -> tuple[Any, list[str]]:
         items = [_value(layer, "", item) for item in value]
         return [item for item, _ in items], [c for _, made in items for c in made]
     if _is_layer(value):
-        return _nested_layer(value)
+        return _nested_layer(layer, argument, value)
     if argument.endswith("_initializer") and isinstance(value, dict):
         return _initializer(value), []
     return value, []
@@ -218,11 +218,17 @@ def _is_layer(value: Any) -> bool:
     return found is not None or value.get("registered_name") is not None
 
 
-def _nested_layer(spec: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _nested_layer(
+    outer: str, argument: str, spec: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
     """A layer inside a layer: a cell, what a wrapper wraps, an activation."""
     layer = tf_keras.saving.deserialize_keras_object(spec)
     if not isinstance(layer, tf_keras.layers.Layer):
         return _part(spec), []
+    if argument.endswith("activation"):
+        activations.check_layers_are_read(
+            f"The layer {outer!r} has another layer as its {argument}"
+        )
     new, changes = make(layer)
     nested = keras.saving.serialize_keras_object(new)
     return nested, [f"{layer.name}: {change}" for change in changes]

@@ -147,12 +147,15 @@ def _named_arrays(
     named = saved.optimizer_arrays()
     if named and named[0][0]:
         return named
-    if spec["config"].get("is_legacy_optimizer", True):
-        if saved.checkpoint is None:
+    if not named and saved.checkpoint is not None:
+        return _of_slots(saved.checkpoint, old)
+    if not named:
+        is_older = spec["config"].get("is_legacy_optimizer", True)
+        if is_older and saved.path.suffix == ".keras":
             raise CannotCarryOver(
                 "Keras 2 wrote none for such an optimizer into .keras"
             )
-        return _of_slots(saved.checkpoint, old)
+        return []
     optimizer = _tf_keras_optimizer(spec)
     optimizer.build(old.trainable_variables)
     names = [variable.name for variable in optimizer.variables]

@@ -58,11 +58,13 @@ class StandIn(tf_keras.layers.Layer):
     def call(self, inputs: Any, *args: Any, training: Any = None, **kwargs: Any) -> Any:
         if training is not None and "training" in self._call_arguments:
             kwargs["training"] = training
-        was_built = self.inner.built
-        outputs = self.inner(inputs, *args, **kwargs)
-        if not was_built:
+        if not self.inner.built:
+            # The first Keras 3 makes weights in the graph that is being drawn, where
+            # they are lost: outside, then, and on symbolic tensors.
+            with tf.init_scope():
+                self.inner(*_symbolic((inputs, *args)), **_symbolic(kwargs))
             _lend_weights(self.inner, self)
-        return outputs
+        return self.inner(inputs, *args, **kwargs)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         if not self.inner.supports_masking:
@@ -174,6 +176,16 @@ def _inputs(signature: Any) -> Any:
         return {key: _inputs(item) for key, item in signature.items()}
     shape, dtype = signature
     return keras.Input(batch_shape=shape, dtype=dtype)
+
+
+def _symbolic(arguments: Any) -> Any:
+    """The arguments of a call, with tensors of Keras 3 that have no values."""
+    return tf.nest.map_structure(
+        lambda x: (
+            keras.KerasTensor(tuple(x.shape), x.dtype.name) if tf.is_tensor(x) else x
+        ),
+        arguments,
+    )
 
 
 def _plain(config: dict[str, Any]) -> dict[str, Any]:

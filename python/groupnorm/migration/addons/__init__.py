@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+
+from groupnorm.migration import versions
 from groupnorm.migration.activations import FUNCTIONS
 from groupnorm.migration.addons.layers import LAYERS
 from groupnorm.migration.addons.training import (
@@ -41,10 +44,14 @@ def refuse(layer: str, name: Any) -> None:
         MigrationError: It is one of Addons's.
     """
     if isinstance(name, str) and name.startswith("Addons>"):
-        tail = name.removeprefix("Addons>")
+        tail, newer = name.removeprefix("Addons>"), versions.needed_for(name)
+        lacking = "Keras 3 has no equal. Write"
+        if newer is not None:
+            version = keras.__version__
+            lacking = f"Keras {version} has no equal. Update it to {newer}, or write"
         raise MigrationError(
             f"The layer {layer!r} is, or uses, {tail} of TensorFlow Addons, of which "
-            "Keras 3 has no equal. Write it for Keras 3, and give it by its name: "
+            f"{lacking} it for Keras 3, and give it by its name: "
             f"migrate(old, new, custom_objects={{{name!r}: {tail}}}), in R "
             f"migrate_model(input, output, custom_objects = list(`{name}` = {tail})), "
             "in a shell --custom-objects script.py."
