@@ -242,7 +242,7 @@ def assert_agree(actual, expected, case):
     expected = wide(expected)
     allowed = 2 * TOLERANCE[case.computed] * (case.largest(expected) + 1e-3)
     if tf.__version__.startswith("2.16."):
-        # Where a tensor is small its XLA takes the mean off once rounded, once not, so
+        # In some layouts its XLA takes the mean off once rounded, once not, so
         # that the error of the mean stays in the output.
         mean = ROUNDING[case.computed] * case.largest(wide(case.x))
         allowed = allowed + mean * case.rstd()
