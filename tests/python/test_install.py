@@ -152,6 +152,7 @@ def test_r_from_the_checkout(kernel, clone, library):
 
 
 @needs_r
+@pytest.mark.full
 def test_r_without_a_compiler(clone, library, no_compiler):
     output = install(".", library, cwd=clone, GROUPNORM_KERNEL="1", PATH=no_compiler)
     (line,) = (line for line in output.splitlines() if "native kernel" in line)
@@ -182,6 +183,7 @@ def test_r_from_what_pkgbuild_built(clone, library):
 
 
 @needs_r
+@pytest.mark.full
 def test_r_by_the_bootstrap_that_pkgbuild_runs(clone, library):
     """Newer versions of it do, in the checkout, because DESCRIPTION asks for it."""
     assert "\nConfig/build/bootstrap: TRUE\n" in (clone / "DESCRIPTION").read_text()

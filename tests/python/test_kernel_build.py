@@ -258,7 +258,7 @@ print(len(os.listdir("/proc/self/task")) - before)
 @pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="Linux counts threads so"
 )
-@pytest.mark.parametrize("allowed", [1, 3])
+@pytest.mark.parametrize("allowed", [pytest.param(1, marks=pytest.mark.full), 3])
 def test_the_kernel_takes_as_many_threads_as_it_is_told(allowed):
     """Itself and helpers: the thread that calls works too."""
     if library.load().ops is None:

@@ -443,7 +443,13 @@ def recomputed(model, x):
 @pytest.mark.parametrize("mode", [full("eager"), "graph"])
 @pytest.mark.parametrize(
     "derivative",
-    [per_sample_gradients, input_jacobian, directional, hessian_product, recomputed],
+    [
+        per_sample_gradients,
+        input_jacobian,
+        directional,
+        full(hessian_product),
+        recomputed,
+    ],
 )
 def test_derivatives_of_a_model(float64, rng, derivative, mode):
     x = tf.constant(rng.normal(size=(3, 6, 4)))
@@ -513,6 +519,7 @@ print("ran on", implementation().name)
 """
 
 
+@pytest.mark.full
 def test_with_determinism_switched_on(implementation):
     found = subprocess.run(
         [sys.executable, "-c", _TWICE], capture_output=True, text=True, timeout=300
