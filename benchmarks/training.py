@@ -32,12 +32,26 @@ class Kind(NamedTuple):
         return self.layer()(x, mask=mask)
 
 
+class ScaleAndShift(keras.layers.Layer):
+    """Gamma and beta without any statistics: what a normalization cannot go below."""
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make the two weights."""
+        self.gamma = self.add_weight(shape=input_shape[-1:], initializer="ones")
+        self.beta = self.add_weight(shape=input_shape[-1:], initializer="zeros")
+
+    def call(self, inputs: Any) -> Any:
+        """The scaled and shifted tensor."""
+        return inputs * self.gamma + self.beta
+
+
 def _ours() -> keras.layers.Layer:
     return OURS(GROUPS, use_mask=True)  # which without a mask changes nothing
 
 
 KINDS: dict[str, Kind | None] = {
     "none": None,
+    "gamma and beta alone": Kind(ScaleAndShift),
     "BatchNormalization": Kind(keras.layers.BatchNormalization, masked=True),
     "keras, graph": Kind(lambda: THEIRS(GROUPS)),  # knows no masks
     "ours, native": Kind(_ours, masked=True, native=True),
