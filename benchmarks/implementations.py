@@ -135,11 +135,19 @@ class KerasLayer:
 
     def _compiled(self, function: Callable, *arguments: tf.Tensor) -> Run:
         compiled = tf.function(function, jit_compile=self._xla, autograph=False)
-        # The first call traces; get_concrete_function() leaves the kernel out.
-        with native_kernel(self._native):
-            compiled(*arguments)
-        # On a CPU the call returns when the result is there.
-        return lambda *others: compiled(*(others or arguments))
+        traced = False
+
+        def run(*others: tf.Tensor) -> Any:
+            nonlocal traced
+            if traced:
+                # On a CPU the call returns when the result is there.
+                return compiled(*(others or arguments))
+            traced = True
+            # The first call traces; get_concrete_function() leaves the kernel out.
+            with native_kernel(self._native):
+                return compiled(*(others or arguments))
+
+        return run
 
 
 class Elementwise:
