@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernel.h"
+#include "pages.h"
 #include "tensorflow_c.h"
 
 namespace {
@@ -128,6 +129,8 @@ class Context {
         context_, inputs.begin(), inputs.size(), i, dims.data(), dims.size(),
         &forwarded, status_.get());
     Check(status_);
+    if (forwarded < 0)
+      groupnorm::AskForLargePages(TF_TensorData(tensor), TF_TensorByteSize(tensor));
     return Tensor(tensor);
   }
 

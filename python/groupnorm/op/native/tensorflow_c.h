@@ -46,6 +46,7 @@ void TF_DeleteTensor(TF_Tensor*);
 int TF_NumDims(const TF_Tensor*);
 int64_t TF_Dim(const TF_Tensor*, int axis);
 int64_t TF_TensorElementCount(const TF_Tensor*);
+size_t TF_TensorByteSize(const TF_Tensor*);
 void* TF_TensorData(const TF_Tensor*);
 
 TF_KernelBuilder* TF_NewKernelBuilder(
