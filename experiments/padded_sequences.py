@@ -17,7 +17,7 @@ EPOCHS = 40
 LENGTH = 29  # the longest; training is padded to it
 PADDED_TO = (LENGTH, 2 * LENGTH, 4 * LENGTH)
 HELD_OUT = 6  # utterances of each of the nine speakers choose the learning rate
-RATES = (0.0125, 0.025, 0.05, 0.1, 0.2)
+RATES = (0.00625, 0.0125, 0.025, 0.05, 0.1, 0.2, 0.4)
 VARIANTS = [
     {"normalization": normalization, "use_mask": use_mask}
     for normalization in ("batch", "group", "layer", "none")
