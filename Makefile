@@ -60,11 +60,13 @@ test-python: setup
 test-tf-keras: .venv-newest/.done
 	tools/suite tf_keras .venv-newest/bin/python -m pytest -q -rs $(tf_keras_tests)
 
-# The R tests read GROUPNORM_TEST_FULL. An empty `-m` selects what takes long, too.
+# The R tests read GROUPNORM_TEST_FULL. An empty `-m` selects what takes long, too. What
+# XLA makes of the layer is seen with JAX, which needs another NumPy than reticulate.
 test-full: export GROUPNORM_TEST_FULL := true
-test-full: system-full peers dist test-r
+test-full: system-full peers dist test-r .venv-xla/.done
 	python-shared -m pytest -q -rs -m "" --hypothesis-profile=full \
-	  --hypothesis-show-statistics tests/python
+	  --hypothesis-show-statistics --ignore=tests/python/test_gpu_xla.py tests/python
+	.venv-xla/bin/python -m pytest -q -rs -m "" tests/python/test_gpu_xla.py
 
 # All tests of Python, with the newest and with the oldest versions of everything.
 test-versions: .venv-newest/.done .venv-oldest/.done
@@ -150,4 +152,4 @@ system-full:
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-newest .venv-oldest .venv-dist dist .rlib .check .test demo site inst/python
+	rm -rf .venv .venv-* dist .rlib .check .test demo site inst/python

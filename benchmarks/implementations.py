@@ -10,7 +10,6 @@ and the numbers stay in range, because normalizing twice changes little.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,6 +22,7 @@ import torch
 import groupnorm
 from cases import EPSILON, Case, Data
 from groupnorm.layers import GroupNormalization
+from torch_layers import FORMATS, TorchLayer
 
 THREADS = 2
 Run = Callable[..., Any]
@@ -202,92 +202,18 @@ class MultiplyAndRelu:
         return lambda: chain(x, dy, factor)
 
 
-class Torch:
-    """torch.nn.GroupNorm on a tensor that lies in memory in the given format."""
-
-    def __init__(self, memory_format: torch.memory_format) -> None:
-        self._format = memory_format
-
-    def forward(self, case: Case, data: Data, links: int) -> Run:
-        """As the method of `KerasLayer`."""
-        layer, (x, _) = self._layer(case, data), self.tensors(case, data)
-
-        @torch.no_grad()
-        def run():
-            y = x
-            for _ in range(links):
-                y = layer(y)
-            return y
-
-        return run
-
-    def step(self, case: Case, data: Data, links: int) -> Run:
-        """As the method of `KerasLayer`."""
-        layer, (x, dy) = self._layer(case, data), self.tensors(case, data)
-
-        def run(x=x, dy=dy):
-            y, dx, dgamma, dbeta = x, dy, 0, 0
-            for _ in range(links):
-                source = y.detach().requires_grad_()
-                y = layer(source)
-                dx, dg, db = torch.autograd.grad(
-                    y, [source, layer.weight, layer.bias], dx
-                )
-                dgamma, dbeta = dgamma + dg, dbeta + db
-            return y, dx, dgamma, dbeta
-
-        return run
-
-    def halves(self, case: Case, data: Data) -> tuple[Run, Callable[[Any], Any]]:
-        """As the method of `KerasLayer`."""
-        layer, (x, dy) = self._layer(case, data), self.tensors(case, data)
-        x.requires_grad_()
-        sources = [x, layer.weight, layer.bias]
-        return lambda: (layer(x),), lambda kept: torch.autograd.grad(*kept, sources, dy)
-
-    def numpy(self, tensor: torch.Tensor, case: Case) -> np.ndarray:
-        """As the method of `KerasLayer`."""
-        array = tensor.detach().double().numpy()
-        if array.ndim == 1:
-            return array
-        if case.axis == -1:
-            array = np.moveaxis(array, 1, -1)
-        return array.reshape(case.input_shape)
-
-    def _layer(self, case: Case, data: Data) -> torch.nn.GroupNorm:
-        layer = torch.nn.GroupNorm(case.groups, case.shape[-1], eps=EPSILON)
-        layer.weight.data = torch.from_numpy(data.gamma.copy())
-        layer.bias.data = torch.from_numpy(data.beta.copy())
-        return layer
-
-    def tensors(self, case: Case, data: Data) -> list[torch.Tensor]:
-        """x and dy as PyTorch wants them: channels first by shape, always four axes."""
-        tensors = []
-        for array in (data.x, data.dy):
-            if case.axis == -1:
-                array = np.moveaxis(array, -1, 1)
-            # Its formats are for four axes. All positions in one serve every rank.
-            if array.ndim != 4:
-                positions = math.prod(array.shape[2:])
-                array = array.reshape(*array.shape[:2], positions, 1)
-            tensor = torch.from_numpy(array).to(getattr(torch, case.dtype))
-            tensors.append(tensor.contiguous(memory_format=self._format))
-        return tensors
-
-
 def _tensors(case: Case, data: Data) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.cast(data.x, case.dtype), tf.cast(data.dy, case.dtype)
 
 
 OURS, THEIRS = GroupNormalization, keras.layers.GroupNormalization
-NORMALIZATIONS: dict[str, KerasLayer | Torch] = {
+NORMALIZATIONS: dict[str, KerasLayer | TorchLayer] = {
     "ours, native": KerasLayer(OURS, native=True),
     "ours, TensorFlow": KerasLayer(OURS),
     "ours, XLA": KerasLayer(OURS, xla=True),
     "keras, graph": KerasLayer(THEIRS),
     "keras, XLA": KerasLayer(THEIRS, xla=True),
-    "torch, NCHW": Torch(torch.contiguous_format),
-    "torch, channels last": Torch(torch.channels_last),
+    **{f"torch, {name}": TorchLayer(layout) for name, layout in FORMATS.items()},
 }
 FLOORS = {
     # The graph optimizer leaves these two as they are; it would join multiplications.

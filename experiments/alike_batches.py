@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 import harness
+import runs
 import samples
 
 BATCH = 16
@@ -64,7 +65,7 @@ def _by_class(rows: np.ndarray, classes: np.ndarray, size: int) -> np.ndarray:
 
 
 def train(
-    run: harness.Run, x: np.ndarray, y: np.ndarray
+    run: runs.Run, x: np.ndarray, y: np.ndarray
 ) -> tuple[harness.Trainer, list[float]]:
     """Return what trained the network as `run` says, and the loss of each epoch."""
     random = np.random.default_rng(run["seed"])
@@ -78,7 +79,7 @@ def rates(batches: tuple[str, ...] = BATCHES) -> dict[tuple[str, ...], float]:
     x, y = samples.digits()
     first = TRAIN - VALIDATION
 
-    def one(run: harness.Run) -> harness.Run:
+    def one(run: runs.Run) -> runs.Run:
         own, _ = train(run, x[:first], y[:first])
         return harness.validation(own, x[first:TRAIN], y[first:TRAIN])
 
@@ -95,7 +96,7 @@ def main() -> None:
     x, y = samples.digits()
     chosen = rates()
 
-    def one(run: harness.Run) -> dict[str, Any]:
+    def one(run: runs.Run) -> dict[str, Any]:
         rate = chosen[run["normalization"], run["batches"]]
         own, _ = train({**run, "rate": rate}, x[:TRAIN], y[:TRAIN])
         return {"rate": rate, "error": own.error(x[TRAIN:], y[TRAIN:])}
@@ -106,7 +107,7 @@ def main() -> None:
         for kind in BATCHES
         for seed in harness.SEEDS
     ]
-    harness.do_runs(wanted, "alike_batches_runs.csv", one)
+    runs.do_runs(wanted, "alike_batches_runs.csv", one)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 import harness
+import runs
 import samples
 
 TRAIN, VALIDATION = 2000, 400  # all others of the 5,000 are the test
@@ -62,7 +63,7 @@ def trainer(normalization: str, batch_size: int) -> harness.Trainer:
     return harness.Trainer(lambda: network(normalization, batch_size))
 
 
-def train(run: harness.Run, x: np.ndarray, y: np.ndarray) -> harness.Trainer:
+def train(run: runs.Run, x: np.ndarray, y: np.ndarray) -> harness.Trainer:
     """Return what trained the network as `run` says."""
     random = np.random.default_rng(run["seed"])
     size = run["batch_size"]
@@ -90,7 +91,7 @@ def write_memory() -> None:
             ),
         ),
     ]
-    path = harness.FOLDER / "deep_network_memory.csv"
+    path = runs.FOLDER / "deep_network_memory.csv"
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["network", "size", "batch_size", "mebibytes"])
@@ -111,12 +112,12 @@ def main() -> None:
     x = samples.means(x, 2)
     first = TRAIN - VALIDATION
 
-    def choose(run: harness.Run) -> harness.Run:
+    def choose(run: runs.Run) -> runs.Run:
         run = {**run, "batch_size": REFERENCE_BATCH}
         own = train(run, x[:first], y[:first])
         return harness.validation(own, x[first:TRAIN], y[first:TRAIN])
 
-    def one(run: harness.Run) -> harness.Run:
+    def one(run: runs.Run) -> runs.Run:
         chosen_rate = chosen[(run["normalization"],)]
         rate = chosen_rate * run["batch_size"] / REFERENCE_BATCH
         own = train({**run, "rate": rate}, x[:TRAIN], y[:TRAIN])
@@ -135,7 +136,7 @@ def main() -> None:
         for size in BATCH_SIZES
         for normalization in NORMALIZATIONS
     ]
-    harness.do_runs(wanted, "deep_network_runs.csv", one)
+    runs.do_runs(wanted, "deep_network_runs.csv", one)
     write_memory()
 
 

@@ -1,14 +1,12 @@
-"""What the experiments share: normalizations, training, learning rates, kept runs."""
+"""What the experiments share: normalizations, training, learning rates."""
 
 from __future__ import annotations
 
 import csv
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -18,19 +16,17 @@ import numpy as np
 import tensorflow as tf
 
 from groupnorm import GroupNormalization, InstanceNormalization, implementation
+from runs import FOLDER, Run, do_runs, finished
 
 # One thread: the tensors are too small for more, and a seed then gives the same weights
 # each time.
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
 
-FOLDER = Path(__file__).parents[1] / "vignettes" / "data"
 NORMALIZATIONS = ("batch", "group", "layer", "instance", "none")
 SEEDS = (1, 2, 3, 4, 5)
 SELECTION_SEEDS = (101, 102)  # not those of the runs that count
 GROUPS = 4
-STARTED = time.monotonic()
-Run = dict[str, Any]
 
 # --- Networks -------------------------------------------------------------------------
 
@@ -140,68 +136,6 @@ def shuffled(count: int, batch_size: int, random: np.random.Generator) -> np.nda
     """Return an order of `count` samples; those that fill no batch are left out."""
     rows = random.permutation(count)[: count // batch_size * batch_size]
     return rows.reshape(-1, batch_size).astype(np.int32)
-
-
-# --- Many runs: whatever is in the file is done ---------------------------------------
-
-
-def finished(file: str) -> list[dict[str, str]]:
-    """Return the lines of a file of runs."""
-    path = FOLDER / file
-    if not path.exists():
-        return []
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def do_runs(
-    wanted: list[Run], file: str, one: Callable[[Run], Run | list[Run]]
-) -> None:
-    """Append `one(run)` to the file for each run that it lacks.
-
-    Args:
-        wanted: what tells a run from the others, for each of them.
-        file: its name in `vignettes/data`.
-        one: does a run, and returns what was measured: a line, or several.
-    """
-    if not wanted:
-        return
-    keys = list(wanted[0])
-    done = {tuple(line[key] for key in keys) for line in finished(file)}
-    todo = [run for run in wanted if tuple(map(str, run.values())) not in done]
-    for i, run in enumerate(todo):
-        _bar(file, len(wanted) - len(todo) + i, len(wanted))
-        if time.monotonic() - STARTED > 60 * minutes():
-            sys.exit("\nThe time is over; start it again for the rest.")
-        started = time.perf_counter()
-        results = one(run)
-        seconds = round(time.perf_counter() - started, 2)
-        lines = results if isinstance(results, list) else [results]
-        _append([{**run, **line, "seconds": seconds} for line in lines], file)
-    _bar(file, len(wanted), len(wanted))
-    sys.stderr.write("\n")
-
-
-def minutes() -> float:
-    """Return how long may be worked: the first argument of the command."""
-    return float(sys.argv[1]) if len(sys.argv) > 1 else float("inf")
-
-
-def _append(lines: list[Run], file: str) -> None:
-    path = FOLDER / file
-    new = not path.exists()
-    with path.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, list(lines[0]), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(lines)
-
-
-def _bar(name: str, done: int, of: int) -> None:
-    filled = 30 * done // of
-    bar = "#" * filled + "." * (30 - filled)
-    sys.stderr.write(f"\r{name} [{bar}] {done} of {of}")
-    sys.stderr.flush()
 
 
 # --- Learning rates -------------------------------------------------------------------

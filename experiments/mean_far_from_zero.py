@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 import harness
+import runs
 import samples
 
 BATCH = 8
@@ -54,13 +55,13 @@ def trainer(layer: str) -> harness.Trainer:
     return harness.Trainer(lambda: network(layer))
 
 
-def seen(x: np.ndarray, run: harness.Run) -> np.ndarray:
+def seen(x: np.ndarray, run: runs.Run) -> np.ndarray:
     """Return what the network of this run gets."""
     raw = counts(x, run["spread"])
     return raw - np.float32(MIDDLE) if "subtracted" in run["layer"] else raw
 
 
-def train(run: harness.Run, x: np.ndarray, y: np.ndarray) -> list[float]:
+def train(run: runs.Run, x: np.ndarray, y: np.ndarray) -> list[float]:
     """Return the losses."""
     random = np.random.default_rng(run["seed"])
     orders = [harness.shuffled(len(y), BATCH, random) for _ in range(EPOCHS)]
@@ -73,12 +74,12 @@ def main() -> None:
     tested, activities = samples.motions("TEST")
     held_out = np.arange(len(y)) % 10 >= 10 - HELD_OUT  # ten of each, in order
 
-    def choose(run: harness.Run) -> harness.Run:
+    def choose(run: runs.Run) -> runs.Run:
         inputs = seen(x, run)
         train(run, inputs[~held_out], y[~held_out])
         return harness.validation(trainer(run["layer"]), inputs[held_out], y[held_out])
 
-    def one(run: harness.Run) -> list[harness.Run]:
+    def one(run: runs.Run) -> list[runs.Run]:
         rate = chosen[run["layer"], str(run["spread"])]
         losses = train({**run, "rate": rate}, seen(x, run), y)
         error = trainer(run["layer"]).error(seen(tested, run), activities)
@@ -91,7 +92,7 @@ def main() -> None:
         {"layer": layer, "spread": spread} for layer in LAYERS for spread in SPREADS
     ]
     chosen = harness.choose_rates(wanted, RATES, "mean_far_from_zero_rates.csv", choose)
-    harness.do_runs(
+    runs.do_runs(
         [{**run, "seed": seed} for run in wanted for seed in harness.SEEDS],
         "mean_far_from_zero_runs.csv",
         one,

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 import harness
+import runs
 import samples
 
 BATCH = 18
@@ -16,7 +17,7 @@ EPOCHS = 40
 LENGTH = 29  # the longest; training is padded to it
 PADDED_TO = (LENGTH, 2 * LENGTH, 4 * LENGTH)
 HELD_OUT = 6  # utterances of each of the nine speakers choose the learning rate
-RATES = (0.0125, 0.025, 0.05, 0.1, 0.2)
+RATES = (0.00625, 0.0125, 0.025, 0.05, 0.1, 0.2, 0.4)
 VARIANTS = [
     {"normalization": normalization, "use_mask": use_mask}
     for normalization in ("batch", "group", "layer", "none")
@@ -58,7 +59,7 @@ def trainer(normalization: str, use_mask: bool) -> harness.Trainer:
     return harness.Trainer(lambda: network(normalization, use_mask))
 
 
-def train(run: harness.Run, x: np.ndarray, y: np.ndarray) -> harness.Trainer:
+def train(run: runs.Run, x: np.ndarray, y: np.ndarray) -> harness.Trainer:
     """Return what trained the network as `run` says."""
     random = np.random.default_rng(run["seed"])
     orders = [harness.shuffled(len(x), BATCH, random) for _ in range(EPOCHS)]
@@ -93,7 +94,7 @@ def chosen_rates() -> dict[tuple[str, ...], float]:
     x = samples.padded(sequences, LENGTH)
     held_out = np.arange(len(y)) % 30 >= 30 - HELD_OUT  # 30 of each, in order
 
-    def one(run: harness.Run) -> harness.Run:
+    def one(run: runs.Run) -> runs.Run:
         own = train(run, x[~held_out], y[~held_out])
         return harness.validation(own, x[held_out], y[held_out])
 
@@ -108,7 +109,7 @@ def main() -> None:
     shortest = min(range(len(tested)), key=lambda i: len(tested[i]))
     chosen = chosen_rates()
 
-    def one(run: harness.Run) -> list[dict[str, Any]]:
+    def one(run: runs.Run) -> list[dict[str, Any]]:
         rate = chosen[run["normalization"], str(run["use_mask"])]
         own = train({**run, "rate": rate}, x, y)
         alone = probabilities(own, tested, 0)
@@ -128,7 +129,7 @@ def main() -> None:
             )
         return lines
 
-    harness.do_runs(
+    runs.do_runs(
         [{**variant, "seed": seed} for variant in VARIANTS for seed in harness.SEEDS],
         "padded_sequences_runs.csv",
         one,

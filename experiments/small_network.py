@@ -7,6 +7,7 @@ import numpy as np
 
 import alike_batches
 import harness
+import runs
 import samples
 
 IMAGES = 64
@@ -15,13 +16,13 @@ CONTRASTS = np.geomspace(1, 1 / 4, SHOWN, dtype="float32")  # of the images
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def losses(run: harness.Run) -> list[harness.Run]:
+def losses(run: runs.Run) -> list[runs.Run]:
     """Return the loss of each epoch: the runs with shuffled batches once more."""
     _, found = _trained(run)
     return [{"epoch": i + 1, "loss": f"{loss:.4g}"} for i, loss in enumerate(found)]
 
 
-def activations(run: harness.Run) -> list[harness.Run]:
+def activations(run: runs.Run) -> list[runs.Run]:
     """Return quantiles of a convolution's outputs as they are, and normalized.
 
     Each image has a contrast of its own. They come from the second convolution of the
@@ -50,7 +51,7 @@ def activations(run: harness.Run) -> list[harness.Run]:
     return lines
 
 
-def _trained(run: harness.Run) -> tuple[harness.Trainer, list[float]]:
+def _trained(run: runs.Run) -> tuple[harness.Trainer, list[float]]:
     x, y = (part[: alike_batches.TRAIN] for part in samples.digits())
     rate = alike_batches.rates()[run["normalization"], "shuffled"]
     return alike_batches.train({**run, "batches": "shuffled", "rate": rate}, x, y)
@@ -63,8 +64,8 @@ def main() -> None:
         for normalization in harness.NORMALIZATIONS
         for seed in harness.SEEDS
     ]
-    harness.do_runs(wanted, "small_network_losses.csv", losses)
-    harness.do_runs([{"seed": 1}], "small_network_activations.csv", activations)
+    runs.do_runs(wanted, "small_network_losses.csv", losses)
+    runs.do_runs([{"seed": 1}], "small_network_activations.csv", activations)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import numpy as np
 
 import alike_batches
 import harness
+import runs
 import samples
 
 CONTRASTS = (1.0, 0.5, 0.25, 0.125)
@@ -32,7 +33,7 @@ def main() -> None:
     chosen = alike_batches.rates()
     tests = changed()
 
-    def one(run: harness.Run) -> list[harness.Run]:
+    def one(run: runs.Run) -> list[runs.Run]:
         rate = chosen[run["normalization"], "shuffled"]
         run = {**run, "batches": "shuffled", "rate": rate}
         own, _ = alike_batches.train(run, x, y)
@@ -46,7 +47,7 @@ def main() -> None:
         for normalization in harness.NORMALIZATIONS
         for seed in harness.SEEDS
     ]
-    harness.do_runs(wanted, "train_here_use_there_runs.csv", one)
+    runs.do_runs(wanted, "train_here_use_there_runs.csv", one)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ needs no TensorFlow, whose build for GPUs is several gigabytes.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 from collections.abc import Iterable
@@ -15,9 +16,9 @@ from pathlib import Path
 from unittest import mock
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+import drawn
 from cases import EPSILON, MAIN, TINY, Case
 from groupnorm.layers import GroupNormalization
 from groupnorm.op import context
@@ -27,8 +28,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 INDEX = "index.json"
 STAGE = "stablehlo_serialized"
 
-_DRAWN = 20
-_SIZES = (2**16, 2**25)  # of a tensor: below, a GPU only waits to be given work
+_DRAWN, _SEED = 20, 17
+_SMALLEST = 2**16  # numbers in a tensor: below, a GPU only waits to be given work
 
 
 def main() -> None:
@@ -42,26 +43,11 @@ def main() -> None:
 
 def cases() -> list[Case]:
     """The shapes of the design, then drawn ones, each in three dtypes."""
-    shapes = [*(case for case in MAIN if case != TINY), *drawn(_DRAWN)]
+    many = (case for _, case in drawn.cases(_SEED, 4 * _DRAWN))
+    large = (case for case in many if math.prod(case.shape) >= _SMALLEST)
+    shapes = [case for case in MAIN if case != TINY]
+    shapes += itertools.islice(large, _DRAWN)
     return [case._replace(dtype=dtype) for dtype in DTYPES for case in shapes]
-
-
-def drawn(count: int, seed: int = 17) -> list[Case]:
-    """Cases of all ranks, layouts and proportions, the same ones for the same seed."""
-    random = np.random.default_rng(seed)
-    found: list[Case] = []
-    while len(found) < count:
-        rank = int(random.integers(2, 6))
-        batch = round(2 ** random.uniform(0, 8))
-        channels = 4 * round(2 ** random.uniform(0, math.log2(768)))
-        positions = [round(2 ** random.uniform(1, 8)) for _ in range(rank - 2)]
-        shape = (batch, *positions, channels)
-        if _SIZES[0] <= math.prod(shape) <= _SIZES[1]:
-            most = min(channels // 2, 64)
-            divisors = [d for d in range(1, most + 1) if channels % d == 0]
-            groups = int(random.choice(divisors))
-            found.append(Case(shape, groups, axis=int(random.choice([-1, 1]))))
-    return found
 
 
 def write(folder: Path, cases: Iterable[Case]) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 
 import timing
 from cases import MAIN, TINY, Case, Data, data
-from gpu import torch_layers, xla
+from gpu import torch_device, xla
 from reference import RESULTS, error, reference
 
 SHIFTS = (0.0, 1e2, 1e3, 1e4, 1e5)
@@ -42,7 +42,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results: dict[str, Any] = {
         "device": _DEVICE.device_kind,
-        "torch_device": torch_layers.DEVICE.type,
+        "torch_device": torch_device.DEVICE,
         "versions": {p: version(p) for p in ("jax", "jaxlib", "torch", "numpy")},
         "speed": [],
         "errors": [],
@@ -100,8 +100,9 @@ def _chains(entry: xla.Entry, tensors: Data, links: int) -> dict[str, Callable]:
         chained = xla.chain(program, case, backward, links)
         compiled = xla.compiled(chained, case, backward)
         chains[f"{name}, XLA"] = lambda compiled=compiled: compiled(*given)
-    for name, layer in torch_layers.LAYERS.items():
-        chains[name] = layer.chain(case, tensors, backward, links)
+    for name, layer in torch_device.LAYERS.items():
+        chained = (layer.step if backward else layer.forward)(case, tensors, links)
+        chains[name] = torch_device.captured(chained)
     return chains
 
 
@@ -123,7 +124,7 @@ def _timed(begin: Callable[[], Any]) -> Callable[[], None]:
         for _ in range(_CHAINS):
             results = begin()
         jax.block_until_ready(results)
-        torch_layers.wait()
+        torch_device.wait()
 
     return run
 
@@ -139,7 +140,7 @@ def _errors(entry: xla.Entry) -> Iterator[dict[str, Any]]:
         expected = reference(case, given)
         errors = {}
         for name, run in _chains(entry, given, 1).items():
-            results = [_float64(result, case) for result in run()]
+            results = [_float64(name, result, case) for result in run()]
             errors[name] = {
                 part: error(result, correct)
                 for part, result, correct in zip(
@@ -160,10 +161,10 @@ def _rounded(tensors: Data, dtype: str) -> Data:
     return Data(*(np.asarray(jnp.asarray(a, dtype), np.float32) for a in tensors))
 
 
-def _float64(result: Any, case: Case) -> np.ndarray:
-    if isinstance(result, jax.Array):
-        return np.asarray(result).astype(np.float64)
-    return torch_layers.numpy(result, case)
+def _float64(name: str, result: Any, case: Case) -> np.ndarray:
+    if name in torch_device.LAYERS:
+        return torch_device.LAYERS[name].numpy(result, case)
+    return np.asarray(result).astype(np.float64)
 
 
 def _bytes(case: Case) -> int:
