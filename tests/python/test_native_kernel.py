@@ -316,3 +316,27 @@ def test_calls_at_the_same_time(ops) -> None:
     for thread in threads:
         thread.join()
     assert same == [True] * 40
+
+
+@pytest.mark.skipif(
+    not pathlib.Path("/sys/kernel/mm/transparent_hugepage").exists(),
+    reason="this system has no large pages to ask for",
+)
+def test_a_large_output_asks_for_large_pages(ops):
+    x = tf.zeros([4, 1024, 1024])  # kept, so that it is not overwritten
+    y = group_normalization(x, 8)
+    address = np.asarray(memoryview(y)).ctypes.data + 2**22
+    assert "hg" in _flags_of_mapping(address)
+
+
+def _flags_of_mapping(address: int) -> list[str]:
+    """What the system notes of the memory there, in the words of proc(5)."""
+    inside = False
+    for line in pathlib.Path("/proc/self/smaps").read_text().splitlines():
+        first = line.partition(" ")[0]
+        if "-" in first:
+            start, end = (int(part, 16) for part in first.split("-"))
+            inside = start <= address < end
+        if inside and first == "VmFlags:":
+            return line.split()[1:]
+    return []
