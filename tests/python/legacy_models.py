@@ -68,7 +68,7 @@ def three_dimensional():
 
 
 def recurrent():
-    x = Input((4, 5))
+    x = Input((None, 5))
     y = L.LSTM(4, return_sequences=True, recurrent_dropout=0.1)(L.Masking(0.0)(x))
     y = L.Bidirectional(
         L.GRU(3, return_sequences=True, reset_after=False),
@@ -100,17 +100,17 @@ def attention():
 
 
 def mask_as_keyword():
-    tokens = Input((6,), dtype="int32")
+    tokens = Input((None,), dtype="int32")
     mask = tf.not_equal(tokens, 0)
     y = L.Embedding(11, 6)(tokens)
     y = GroupNormalization(2, use_mask=True)(y, mask=mask)
-    return Model(tokens, L.GlobalAveragePooling1D()(y, mask=mask))
+    return Model(tokens, L.LSTM(3)(y, mask=mask))
 
 
 def tokens_as_floats():
     # The input that tf_keras itself puts before an embedding is of float32.
     embedding = L.Embedding(13, 4, input_length=9, mask_zero=True)
-    model = Sequential([embedding, L.GlobalAveragePooling1D(), L.Dense(1, "sigmoid")])
+    model = Sequential([embedding, L.LSTM(3), L.Dense(1, "sigmoid")])
     model.build((None, 9))
     return model
 
