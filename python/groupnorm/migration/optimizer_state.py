@@ -149,12 +149,10 @@ def _named_arrays(
         return named
     if not named and saved.checkpoint is not None:
         return _of_slots(saved.checkpoint, old)
+    is_older = spec["config"].get("is_legacy_optimizer", True)
+    if not named and is_older and saved.path.suffix == ".keras":
+        raise CannotCarryOver("Keras 2 wrote none for such an optimizer into .keras")
     if not named:
-        is_older = spec["config"].get("is_legacy_optimizer", True)
-        if is_older and saved.path.suffix == ".keras":
-            raise CannotCarryOver(
-                "Keras 2 wrote none for such an optimizer into .keras"
-            )
         return []
     optimizer = _tf_keras_optimizer(spec)
     optimizer.build(old.trainable_variables)

@@ -528,7 +528,8 @@ class Schedule {
   // time than keep all threads busy: then they are in a cache for the second pass.
   template <class Plan>
   void RunSplit(Plan* plan) {
-    const int64_t units = N_ * slices_, some = CeilDiv(kTasks * slots_, chunks_);
+    const int64_t units = N_ * slices_;
+    const int64_t some = std::min(units, CeilDiv(kTasks * slots_, chunks_));
     std::vector<Sums> parts(some * chunks_ * sums_);
     for (int64_t first = 0; first < units; first += some)
       RunTogether(plan, first, std::min(some, units - first), parts.data());
