@@ -27,7 +27,7 @@ from turns import by_turns  # noqa: E402
 
 import groupnorm  # noqa: E402
 from groupnorm import layers  # noqa: E402
-from groupnorm.migration import MigrationError, proof, weights  # noqa: E402
+from groupnorm.migration import MigrationError, progress, proof, weights  # noqa: E402
 
 L = tf_keras.layers
 O, S, M = tf_keras.optimizers, tf_keras.losses, tf_keras.metrics  # noqa: E741
@@ -664,3 +664,14 @@ def test_a_registered_layer_of_ones_own_is_brought_over(tmp_path, target):
     groupnorm.migrate(written(functional(own()), tmp_path / "old.keras"), target)
     x = np.ones((2, 4, 4))
     np.testing.assert_array_equal(keras.models.load_model(target)(x), 2 * x)
+
+
+@pytest.mark.parametrize("is_large", [True, False])
+def test_a_large_file_has_a_progress_bar(is_large, target, monkeypatch, capsys):
+    path = FIXTURES / "tfa_dense_sequential.h5"
+    size = path.stat().st_size
+    monkeypatch.setattr(progress, "_LARGE", size if is_large else size + 1)
+    groupnorm.migrate(path, target)
+    printed = capsys.readouterr().out
+    assert ("8/8" in printed) is is_large
+    assert ("1/8" in printed) is is_large
