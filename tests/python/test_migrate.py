@@ -673,5 +673,6 @@ def test_a_large_file_has_a_progress_bar(is_large, target, monkeypatch, capsys):
     monkeypatch.setattr(progress, "_LARGE", size if is_large else size + 1)
     groupnorm.migrate(path, target)
     printed = capsys.readouterr().out
+    # Between the two it is drawn no more often than Keras likes.
+    assert ("0/8" in printed) is is_large
     assert ("8/8" in printed) is is_large
-    assert ("1/8" in printed) is is_large
