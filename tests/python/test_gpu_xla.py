@@ -159,18 +159,32 @@ def test_a_further_pass_would_be_seen():
     assert reductions_in_a_row(found, 4 * 32 * 8) == 4
 
 
-@pytest.mark.parametrize("shape", [(8, 32, 32, 64), (2, 4096, 8)])
-def test_columns_are_short(shape):
-    # Of longer ones XLA would rather write down what is to be added.
-    found, elements = instructions(shape, -1, 2), math.prod(shape)
+def sums_over(found, elements: int) -> list[Instruction]:
+    """The reductions of what has this size."""
     size = {i.name: i.elements for i in found}
-    columns = [
-        elements / i.elements
-        for i in found
-        if i.opcode == "reduce" and size[i.operands[0]] == elements
+    return [
+        i for i in found if i.opcode == "reduce" and size[i.operands[0]] == elements
     ]
-    assert columns
-    assert max(columns) <= 256
+
+
+# Rows of channels that are narrow and wide, and samples few and many.
+@pytest.mark.parametrize(
+    "shape", [(8, 32, 32, 64), (2, 4096, 8), (8, 16, 16, 128), (2, 9216, 32)]
+)
+def test_columns_are_short_and_many(shape):
+    # Of longer ones, or of few, XLA would rather write down what is to be added.
+    sums = sums_over(instructions(shape, -1, 2), math.prod(shape))
+    assert sums
+    columns = min(i.elements for i in sums)
+    assert math.prod(shape) / columns <= 1024
+    assert columns >= 128 * min(shape[-1], 64)
+
+
+def test_columns_are_long_where_there_are_many():
+    # Of short ones it has to write down more sums.
+    shape = (32, 56, 56, 64)
+    sums = sums_over(instructions(shape, -1, 32), math.prod(shape))
+    assert max(i.elements for i in sums) == math.prod(shape) / 784
 
 
 @pytest.mark.sampled

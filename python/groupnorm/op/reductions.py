@@ -32,9 +32,14 @@ LONGEST_SUM = 1024
 # Numbers side by side are added in so many sums, or more.
 LANES = 4
 
-# Columns that XLA adds for a GPU have no more numbers than the first, and no fewer than
-# the second: each sum is written down, and is to be little beside what was read.
-_LONGEST_COLUMN, _SHORTEST_COLUMN = 256, 16
+# Of columns that XLA adds for a GPU each sum is written down: the longer they are, the
+# less that is beside what was read. But a block of threads adds so many columns side by
+# side, and there are to be enough blocks for all processors of a large GPU.
+_SIDE_BY_SIDE, _PROCESSORS = 64, 128
+# Columns of fewer numbers are not worth their sums.
+_SHORTEST_COLUMN = 16
+# Where the batch may be of any size there is no telling how many there are.
+_COLUMN_OF_ANY_BATCH = 256
 
 # Slices that are added to one another before a sum: more make that sum smaller,
 # but are more places to read from at once.
@@ -160,10 +165,21 @@ def _mean_of_columns(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     """Means over one axis, of short columns first where its length can be divided."""
     (axis,) = axes
     length = x.shape[axis] or 1
-    block = max(d for d in divisors(length) if d <= _LONGEST_COLUMN)
-    if block < _SHORTEST_COLUMN or block == length:
+    most = max(_longest_column(x, axis), length // LONGEST_SUM)
+    blocks = [b for b in divisors(length) if _SHORTEST_COLUMN <= b <= LONGEST_SUM]
+    block = max((b for b in blocks if b <= most), default=min(blocks, default=length))
+    if block == length:
         return _mean_axis(x, axis)
     return _mean_of_blocks(x, axis, block)
+
+
+def _longest_column(x: tf.Tensor, axis: int) -> int:
+    """How many numbers a column may have so that there are enough of them."""
+    numbers = x.shape.num_elements()
+    if numbers is None:
+        return _COLUMN_OF_ANY_BATCH
+    width = math.prod(x.shape[axis + 1 :])
+    return numbers // (_PROCESSORS * max(1, min(width, _SIDE_BY_SIDE)))
 
 
 def _mean_axes(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
