@@ -25,6 +25,8 @@ from gpu import xla
 
 # What takes no time: names for what is there.
 _FREE = {"Parameter", "Constant", "Bitcast", "Tuple", "GetTupleElement"}
+# What a part can be read through: names, and what goes number by number.
+_SEEN_THROUGH = {"Bitcast", "Convert"}
 _KERNELS = {"Fusion", "Reduce", "Copy", "Transpose", "Broadcast", "Convert", "Pad"}
 
 
@@ -34,7 +36,9 @@ class Counts(NamedTuple):
     kernels: int
     passes: int  # kernels that read or write a tensor as large as x
     traffic: int  # how many such tensors they read and write together
-    bytes: float  # all that is read and written, by XLA's cost analysis, in x
+    # All that is read and written, in x: by XLA's cost analysis, but that a part which
+    # is read through another name or number by number is no more than it is.
+    bytes: float
     temporary: float  # memory for all that is neither given nor returned, in x
 
 
@@ -70,20 +74,24 @@ def counted(function: Callable, case: Case, backward: bool, gpu: Any) -> Counts:
     (module,) = compiled.runtime_executable().hlo_modules()
     instructions = module.make_nonfusion_computations()[-1].instructions()
     elements = math.prod(case.shape)
-    large = {i.name: _tensors_of(i.to_string(), elements) for i in instructions}
+    large = {i.name: sum(size >= elements for size in _sizes(i)) for i in instructions}
     kernels = [i for i in instructions if _is_kernel(i)]
+    sliced = {i.name: _sliced(i, module) for i in kernels}
     traffic = [
-        large[i.name] + sum(large[operand.name] for operand in i.operands())
+        large[i.name]
+        + sum(large[o.name] for o in i.operands() if o.name not in sliced[i.name])
         for i in kernels
     ]
-    unit = elements * (4 if case.dtype == "float32" else 2)
+    width = 4 if case.dtype == "float32" else 2
+    unit = elements * width
+    unread = sum(sum(left.values()) for left in sliced.values())
     client = _jax.get_tfrt_cpu_client()  # the analysis needs one, of whatever device
     cost = _jax.hlo_module_cost_analysis(client, module)
     return Counts(
         kernels=len(kernels),
         passes=sum(number > 0 for number in traffic),
         traffic=sum(traffic),
-        bytes=cost["bytes accessed"] / unit,
+        bytes=(cost["bytes accessed"] - width * unread) / unit,
         temporary=compiled.memory_analysis().temp_size_in_bytes / unit,
     )
 
@@ -97,14 +105,41 @@ def _is_kernel(instruction: Any) -> bool:
     return True
 
 
-def _tensors_of(instruction: str, elements: int) -> int:
-    """How many of its results have at least so many elements."""
-    result = instruction.split(" = ", 1)[1]
+def _sliced(kernel: Any, module: Any) -> dict[str, int]:
+    """What a kernel reads a part of, and how many elements are left that XLA counts."""
+    called = re.search(r"calls=%([\w.-]+)", kernel.to_string())
+    if not called:
+        return {}
+    (computation,) = (c for c in module.computations() if c.name == called.group(1))
+    left = {}
+    for instruction in computation.instructions():
+        index = re.search(r" parameter\(([0-9]+)\)", instruction.to_string())
+        parts = list(_parts(instruction)) if index else []
+        if parts and None not in parts:
+            counted = any(u.opcode.name != "kSlice" for u in instruction.users())
+            operand = kernel.operands()[int(index.group(1))]
+            left[operand.name] = (sum(_sizes(instruction)) - sum(parts)) * counted
+    return left
+
+
+def _parts(instruction: Any) -> Iterator[int | None]:
+    """How many elements are in the slices that users take, None for one taking all."""
+    for user in instruction.users():
+        name = user.opcode.name.removeprefix("k")
+        if name == "Slice":
+            yield sum(_sizes(user))
+        elif name in _SEEN_THROUGH:
+            yield from _parts(user)
+        else:
+            yield None
+
+
+def _sizes(instruction: Any) -> list[int]:
+    """How many elements each of its results has."""
+    result = instruction.to_string().split(" = ", 1)[1]
     shapes = result[: re.search(r" [a-z-]+\(", result).start()]
     sizes = re.findall(r"[a-z]+[0-9]+\[([0-9,]*)\]", shapes)
-    return sum(
-        math.prod(int(n) for n in size.split(",") if n) >= elements for size in sizes
-    )
+    return [math.prod(int(n) for n in size.split(",") if n) for size in sizes]
 
 
 if __name__ == "__main__":

@@ -143,12 +143,12 @@ def reductions_in_a_row(found, elements: int) -> int:
 @pytest.mark.sampled
 @pytest.mark.parametrize("function", [forward, step])
 @pytest.mark.parametrize(("shape", "axis", "groups"), CASES)
-def test_three_passes_are_enough(shape, axis, groups, function):
+def test_two_passes_are_enough(shape, axis, groups, function):
     found = instructions(shape, axis, groups, function)
     # Without positions, what belongs to channels is as large as x, and so is one more
     # reduction for the gradient.
     more = len(shape) == 2 and function is step
-    assert reductions_in_a_row(found, math.prod(shape)) == 2 + more
+    assert reductions_in_a_row(found, math.prod(shape)) == 1 + more
 
 
 def test_a_further_pass_would_be_seen():
@@ -156,7 +156,7 @@ def test_a_further_pass_would_be_seen():
         return forward(forward(x, gamma, beta, groups, axis), gamma, beta, groups, axis)
 
     found = instructions((4, 32, 8), -1, 2, standardized_twice)
-    assert reductions_in_a_row(found, 4 * 32 * 8) == 4
+    assert reductions_in_a_row(found, 4 * 32 * 8) == 2
 
 
 def sums_over(found, elements: int) -> list[Instruction]:
@@ -192,13 +192,16 @@ def test_columns_are_long_where_there_are_many():
 @pytest.mark.parametrize(("shape", "axis", "groups"), CASES)
 def test_only_what_xla_joins_into_loops(shape, axis, groups, dtype):
     found = instructions(shape, axis, groups, dtype=dtype)
-    # Elementwise, or names for the same numbers; slices are of what cannot be cut.
+    # Elementwise, or names for the same numbers; slices are of what cannot be cut, and
+    # of the part in which a number near the mean is looked for.
     assert {i.opcode for i in found} <= {
         *("parameter", "constant", "tuple", "get-tuple-element", "reshape"),
         *("broadcast", "convert", "reduce", "slice"),
         *("add", "subtract", "multiply", "divide", "negate", "maximum", "rsqrt"),
+        *("bitcast-convert", "and"),
     }
-    assert {i.dtype for i in found if i.elements > 1} <= {"f32", "bf16", "f16"}
+    large = {i.dtype for i in found if i.elements >= math.prod(shape) / 8}
+    assert large <= {"f32", "bf16", "f16"}
 
 
 # --- What XLA makes of it ------------------------------------------------------------
@@ -250,10 +253,9 @@ def test_xla_reads_and_writes_no_more_of_our_layer_than_of_keras(tmp_path):
     checked = [row for row in rows if row[0].startswith((*shapes, "(2, 224, 224, 32)"))]
     assert len(checked) == 4 * 2 * 3
     for _, kind, passes, traffic, accessed, temporary in checked:
-        assert int(passes.split(",")[0]) <= (3 if kind == "forward" else 5)
+        assert int(passes.split(",")[0]) <= (2 if kind == "forward" else 3)
         ours, keras = map(int, traffic.split(","))
-        assert ours <= keras
-        # Beside those tensors there are the sums of columns, of which ours has more.
+        assert ours < keras
         ours, keras = map(float, accessed.split(","))
-        assert ours < 1.01 * keras
+        assert ours < keras
         assert float(temporary.split(",")[0]) < 0.05

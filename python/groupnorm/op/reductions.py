@@ -4,7 +4,8 @@ TensorFlow's own kernels run one operation at a time: few operations are fast th
 and what is as large as the input costs most where it is written down.
 XLA joins operations into loops. On a CPU it makes good ones of elementwise operations,
 but of a sum over something that it computes on the way it makes a loop that uses no
-vector instructions. `mean` has another form for it. On a GPU it gives each column of
+vector instructions. `mean` has other forms for it: sums of slices, and products with a
+vector. On a GPU it gives each column of
 numbers that are added down the rows to few threads, and where it thinks them too few
 to compute on the way what is added, that is written to memory first. `mean` adds
 shorter columns for it.
@@ -46,6 +47,8 @@ _COLUMN_OF_ANY_BATCH = 256
 _SLICES = 8
 # Fewer numbers than this are added as fast without.
 _WORTH_SLICES = 512
+# So few numbers side by side are added as fast without a product.
+_WORTH_PRODUCT = 16
 
 
 def sizes_of(x: tf.Tensor) -> list[Size]:
@@ -65,6 +68,14 @@ def are_short(*lengths: Size | None, lanes: int = 1) -> bool:
     return len(known) == len(lengths) and 0 < math.prod(known) <= LONGEST_SUM * lanes
 
 
+def can_be_added_at_once(*lengths: Size | None) -> bool:
+    """Whether sums over the last axes, of these lengths, may be taken in one go."""
+    if not run_as_written():
+        return are_short(*lengths)
+    # TensorFlow adds what lies side by side as a tree, so that no sum is long.
+    return all(isinstance(n, int) and n > 0 for n in lengths)
+
+
 def divisors(length: int) -> list[int]:
     """All that divide this length, in ascending order."""
     small = [d for d in range(1, math.isqrt(length) + 1) if length % d == 0]
@@ -75,11 +86,15 @@ def mean(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
     """Mean over these axes, in ascending order; 0 where one of them is empty."""
     known = tf.get_static_value(axes).tolist()
     if context.is_compiled_for_cpu():
-        return _mean_by_slices(x, known)
+        return _mean_on_cpu(x, known)
     if context.is_compiled() and _is_of_columns(x, known):
         return _mean_of_columns(x, known)
+    lengths = [x.shape[axis] for axis in known]
     lanes = LANES if known[-1] == x.shape.rank - 1 else 1
-    if are_short(*(x.shape[axis] for axis in known), lanes=lanes):
+    are_last = _are_last(known, x)
+    if are_short(*lengths, lanes=lanes) or (
+        are_last and can_be_added_at_once(*lengths)
+    ):
         return tf.reduce_mean(x, axes, keepdims=True)
     return _mean_axes(x, known)
 
@@ -89,8 +104,8 @@ def norm(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.EuclideanNorm(input=x, axis=axes, keep_dims=True)
 
 
-def can_take_norms() -> bool:
-    """Whether `norm` is known to whatever will run this, and fast there."""
+def run_as_written() -> bool:
+    """Whether TensorFlow's own kernels are to run this, one operation at a time."""
     return not (
         context.is_compiled() or context.is_exporting() or context.is_for_reading()
     )
@@ -108,6 +123,21 @@ def tile(x: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
     return tf.matmul(tf.concat([column, column], 1), halves)
 
 
+def same_everywhere(x: tf.Tensor) -> tf.Tensor:
+    """Numbers that are the same, to the last bit, for all that reads them.
+
+    XLA works out again what is little work, in every loop that needs it, and there a
+    product may become one operation with the sum that follows, and stay unrounded.
+    Without their last bit, which is another operation, products stay what they are.
+    """
+    if not context.is_compiled():
+        return x
+    bits = tf.bitcast(x, tf.int64 if x.dtype == tf.float64 else tf.int32)
+    return tf.bitcast(
+        tf.bitwise.bitwise_and(bits, tf.constant(-2, bits.dtype)), x.dtype
+    )
+
+
 @pfor.RegisterPFor("EuclideanNorm")
 def _vectorized_norm(of_one):
     """The norms of many tensors at once, for `tf.vectorized_map`."""
@@ -116,6 +146,33 @@ def _vectorized_norm(of_one):
         input=of_one.stacked_input(0), axis=axes, keep_dims=of_one.get_attr("keep_dims")
     )
     return pfor.wrap(found, True)
+
+
+def _are_last(axes: list[int], x: tf.Tensor) -> bool:
+    return axes == list(range(axes[0], x.shape.rank))
+
+
+def _mean_on_cpu(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
+    """Means in the forms of which XLA makes loops with vector instructions."""
+    longer = [axis for axis in axes if x.shape[axis] != 1]
+    if not longer or not _are_last(axes, x):
+        return _mean_by_slices(x, axes)
+    *others, last = longer
+    length = x.shape[last]
+    if length is None or not _WORTH_PRODUCT <= length <= LONGEST_SUM:
+        return _mean_by_slices(x, axes)
+    found = _mean_by_product(x, last, length)
+    return _mean_on_cpu(found, others) if others else found
+
+
+def _mean_by_product(x: tf.Tensor, axis: int, length: int) -> tf.Tensor:
+    """Means over an axis after which there are none, but for those of length 1."""
+    # Of two axes only: XLA would find its way in more by divisions, for each number.
+    shares = tf.fill([length, 1], tf.constant(1 / length, x.dtype))
+    means = tf.matmul(tf.reshape(x, [-1, length]), shares)
+    sizes = sizes_of(x)
+    sizes[axis] = 1
+    return tf.reshape(means, sizes)
 
 
 def _mean_by_slices(x: tf.Tensor, axes: list[int]) -> tf.Tensor:

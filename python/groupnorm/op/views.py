@@ -1,8 +1,9 @@
 """The shapes in which an input is read, whatever its rank and its channel axis.
 
 There are two, so that no tensor of the input's size is ever transposed, and so that
-what is broadcast against one has long runs. Statistics of groups and values of channels
-have shapes of their own, which broadcast against one another.
+what is broadcast against one has long runs; and one for few numbers, where what counts
+is how many operations there are. Statistics of groups and values of channels have
+shapes of their own, which broadcast against one another.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ Reduction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 _WIDE_ENOUGH = 128
 # Coefficients for a whole row are few beside an input of so many rows.
 _MANY_ROWS = 8
+# An operation on so few numbers takes about as long as to start it; on fewer, where it
+# has to go through four axes for it.
+_FEW, _FEW_IF_TORN = 65536, 8192
 
 
 def view(x: tf.Tensor, axis: int, groups: int, masked: bool) -> View:
@@ -30,6 +34,10 @@ def view(x: tf.Tensor, axis: int, groups: int, masked: bool) -> View:
     sizes = reductions.sizes_of(x)
     size = sizes[axis] // groups
     before, after = math.prod(sizes[1:axis]), math.prod(sizes[axis + 1 :])
+    if reductions.run_as_written() and (
+        _is(1, before * after) or _are_few(sizes, groups, before)
+    ):
+        return Whole(sizes, groups, size, before, after)
     if _is(1, before):
         return Pieces(sizes, groups, size, after)
     repeats = 1 if masked or not _is(1, after) else _repeats(before, groups * size)
@@ -37,7 +45,10 @@ def view(x: tf.Tensor, axis: int, groups: int, masked: bool) -> View:
 
 
 class View(abc.ABC):
-    """What the two shapes have in common."""
+    """What the shapes have in common."""
+
+    holds_few = False
+    _group_axes: tuple[int, ...] = (1,)  # of its numbers alone, in the input
 
     def __init__(
         self, sizes: list[Size], shape: list[Size], groups: int, positions: Size
@@ -54,13 +65,24 @@ class View(abc.ABC):
         """What is in this shape, in that of the input."""
         return tf.reshape(values, self._sizes)
 
+    def part(self, values: tf.Tensor) -> tf.Tensor:
+        """An eighth of each group or more, in the middle, if sizes are known."""
+        axis = max(self._group_axes, key=lambda axis: values.shape[axis] or 0)
+        length = values.shape[axis]
+        if length is None or length < 2:
+            return values
+        count = -(-length // 8)
+        begin, size = [0] * values.shape.rank, [-1] * values.shape.rank
+        begin[axis], size[axis] = (length - count) // 2, count
+        return tf.slice(values, begin, size)
+
     def mean(self, values: tf.Tensor) -> tf.Tensor:
         """Statistics: the mean over each group."""
         return self._reduce(values, reductions.mean)
 
     def mean_square(self, values: tf.Tensor) -> tf.Tensor:
         """Statistics: the mean of the squares over each group."""
-        if not (self._has_short_sums() and reductions.can_take_norms()):
+        if not (self._can_take_norms() and reductions.run_as_written()):
             return self.mean(tf.square(values))
         share = self._groups / math.prod(self._sizes[1:])
 
@@ -101,8 +123,59 @@ class View(abc.ABC):
         """Reduce each group to a statistic."""
 
     @abc.abstractmethod
-    def _has_short_sums(self) -> bool:
-        """Whether no reduction is over too many numbers at once."""
+    def _can_take_norms(self) -> bool:
+        """Whether norms are as accurate here as means, and worth it."""
+
+
+class Whole(View):
+    """Every axis is there, and every reduction is one operation.
+
+    Inputs are `(N, before, groups, size, after)`, statistics `(N, 1, groups, 1, 1)`,
+    values of channels `(N, 1, groups, size, 1)`.
+    """
+
+    holds_few = True
+
+    def __init__(
+        self, sizes: list[Size], groups: int, size: int, before: Size, after: Size
+    ) -> None:
+        shape = [sizes[0], before, groups, size, after]
+        super().__init__(sizes, shape, groups, before * after)
+        self._of_mask = [sizes[0], before, 1, 1, after]
+        self._of_parameter = [groups, size, 1]
+        # In one go, a group in pieces would be brought together in memory first.
+        lengths = {(1,): before, (3, 4): size * after}
+        pieces = [axes for axes, length in lengths.items() if not _is(1, length)]
+        sums = [(1, 2, 3, 4)] if groups == 1 else pieces
+        self._sums = [tf.constant(axes) for axes in sums]
+
+    def mean_positions(self, values: tf.Tensor) -> tf.Tensor:
+        if _is(1, self.positions):
+            return values
+        return tf.reduce_mean(values, [1, 4], keepdims=True)
+
+    def mean_channels(self, per_channel: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(per_channel, 3, keepdims=True)
+
+    def spread(self, statistics: tf.Tensor) -> tf.Tensor:
+        return statistics
+
+    def beside_channels(self, parameter: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(parameter, self._of_parameter)
+
+    def beside_input(self, parameter: tf.Tensor) -> tf.Tensor:
+        return self.beside_channels(parameter)
+
+    def read_mask(self, mask: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(mask, self._of_mask)
+
+    def _reduce(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
+        for axes in self._sums:
+            values = reduction(values, axes)
+        return values
+
+    def _can_take_norms(self) -> bool:
+        return False  # three operations instead of two
 
 
 class Pieces(View):
@@ -113,6 +186,8 @@ class Pieces(View):
     positions are so many that `a` is all channels. Statistics are
     `(N, groups, 1, 1, 1)`, values of channels like inputs of one position.
     """
+
+    _group_axes = (2, 3, 4)
 
     def __init__(
         self, sizes: list[Size], groups: int, size: int, positions: Size
@@ -128,9 +203,9 @@ class Pieces(View):
             inner, outer = [3, 4], [2]
         super().__init__(sizes, [sizes[0], groups, *piece], groups, positions)
         self._piece = dict(zip((2, 3, 4), piece, strict=True))
-        in_one = reductions.are_short(*piece)
-        self._sums = [[2, 3, 4]] if in_one else [inner, outer]
-        self._axes = [tf.constant(axes) for axes in self._sums]
+        in_one = reductions.can_be_added_at_once(*piece)
+        sums = [[2, 3, 4]] if in_one else [inner, outer]
+        self._sums = [tf.constant(axes) for axes in sums]
 
     def mean_positions(self, values: tf.Tensor) -> tf.Tensor:
         if _is(1, self.positions):
@@ -157,13 +232,12 @@ class Pieces(View):
         return [size if axis in axes else 1 for axis, size in self._piece.items()]
 
     def _reduce(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
-        for axes in self._axes:
+        for axes in self._sums:
             values = reduction(values, axes)
         return values
 
-    def _has_short_sums(self) -> bool:
-        sums = ([self._piece[axis] for axis in axes] for axes in self._sums)
-        return all(reductions.are_short(*sizes) for sizes in sums)
+    def _can_take_norms(self) -> bool:
+        return len(self._sums) == 1
 
 
 class Rows(View):
@@ -192,6 +266,9 @@ class Rows(View):
         self._is_one_piece = self._at_the_end and groups == 1
         along = [2, 3] if self._is_one_piece else [1, 3, 4]
         self._down, self._along = tf.constant([1]), tf.constant(along)
+        self._is_one_sum = self._is_one_piece and reductions.can_be_added_at_once(
+            rows, *row
+        )
         if self._is_one_piece:
             self._spread_shape = tf.constant([-1, 1, 1, 1])
             self._statistic_shape = tf.constant([-1, 1, 1, 1, 1])
@@ -230,21 +307,31 @@ class Rows(View):
         return tf.reshape(mask, [self._sizes[0], self._rows, 1, self._row[-1]])
 
     def _reduce(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
+        if self._is_one_sum:
+            found = reduction(values, tf.constant([1, 2, 3]))
+            return tf.reshape(found, self._statistic_shape)
         if self._is_one_piece:
             found = reduction(reduction(values, self._along), self._down)
             return tf.reshape(found, self._statistic_shape)
         row = tf.reshape(reduction(values, self._down), self._by_group)
         return reduction(row, self._along)
 
-    def _has_short_sums(self) -> bool:
+    def _can_take_norms(self) -> bool:
         repeats, _, size, after = self._row
-        if self._is_one_piece:
-            return reductions.are_short(self._rows) and reductions.are_short(
-                repeats, size, lanes=reductions.LANES
-            )
-        return reductions.are_short(self._rows) and reductions.are_short(
-            repeats, size, after
+        return self._is_one_sum or (
+            reductions.are_short(self._rows)
+            and reductions.are_short(repeats, size, after)
         )
+
+
+def _are_few(sizes: list[Size], groups: int, before: Size) -> bool:
+    """Whether all numbers are known to be few, and those down a column too."""
+    if not all(isinstance(size, int) for size in [*sizes, before]):
+        return False
+    numbers, sample = math.prod(sizes), math.prod(sizes[1:])
+    is_torn = before > 1 and groups > 1 and sample > before * groups
+    most = _FEW_IF_TORN if is_torn else _FEW
+    return 0 < numbers <= most and before <= LONGEST_SUM
 
 
 def _is(number: int, size: Size) -> bool:
