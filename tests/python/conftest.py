@@ -16,6 +16,7 @@ import tensorflow as tf
 
 import groupnorm
 from groupnorm import implementation
+from groupnorm.op import function, views
 
 # Every day the same few cases; `make test-full` draws new ones, and many more.
 hypothesis.settings.register_profile(
@@ -54,13 +55,25 @@ def rng():
 
 # XLA compiles every case anew.
 @pytest.fixture(
-    params=["native", "tensorflow", pytest.param("xla", marks=pytest.mark.sampled)]
+    params=[
+        "native",
+        "tensorflow",
+        pytest.param("tensorflow, as if large", marks=pytest.mark.sampled),
+        pytest.param("xla", marks=pytest.mark.sampled),
+    ]
 )
 def on_path(request, monkeypatch):
-    """Make a function run on one of the three ways that the computation can go."""
+    """Make a function run on one of the ways that the computation can go."""
     if request.param == "native":
         return request.getfixturevalue("natively")
     monkeypatch.setenv("GROUPNORM_NATIVE", "0")
+    if request.param == "tensorflow, as if large":
+        # Most tests have few numbers, which are computed in fewer operations.
+        monkeypatch.setattr(views, "_FEW", 0)
+        monkeypatch.setattr(views, "_FEW_IF_TORN", 0)
+        # What eager calls have traced is kept, by what a call looks like.
+        function._traced.cache_clear()
+        request.addfinalizer(function._traced.cache_clear)
     if request.param == "xla":
         return lambda f: tf.function(f, jit_compile=True, autograph=False)
     return lambda f: f
@@ -77,7 +90,7 @@ def natively(monkeypatch):
 
 @pytest.fixture
 def compute(on_path):
-    """`group_normalization` on each of the three paths."""
+    """`group_normalization` on each of the paths."""
     return on_path(groupnorm.group_normalization)
 
 

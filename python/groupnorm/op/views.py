@@ -331,7 +331,7 @@ def _are_few(sizes: list[Size], groups: int, before: Size) -> bool:
     numbers, sample = math.prod(sizes), math.prod(sizes[1:])
     is_torn = before > 1 and groups > 1 and sample > before * groups
     most = _FEW_IF_TORN if is_torn else _FEW
-    return 0 < numbers <= most and before <= LONGEST_SUM
+    return sample > 0 and numbers <= most and before <= LONGEST_SUM
 
 
 def _is(number: int, size: Size) -> bool:
