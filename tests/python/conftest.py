@@ -16,7 +16,8 @@ import tensorflow as tf
 
 import groupnorm
 from groupnorm import implementation
-from groupnorm.op import function, views
+from groupnorm.op import function
+from groupnorm.op.views import whole
 
 # Every day the same few cases; `make test-full` draws new ones, and many more.
 hypothesis.settings.register_profile(
@@ -68,15 +69,21 @@ def on_path(request, monkeypatch):
         return request.getfixturevalue("natively")
     monkeypatch.setenv("GROUPNORM_NATIVE", "0")
     if request.param == "tensorflow, as if large":
-        # Most tests have few numbers, which are computed in fewer operations.
-        monkeypatch.setattr(views, "_FEW", 0)
-        monkeypatch.setattr(views, "_FEW_IF_TORN", 0)
-        # What eager calls have traced is kept, by what a call looks like.
-        function._traced.cache_clear()
-        request.addfinalizer(function._traced.cache_clear)
+        return request.getfixturevalue("as_if_large")
     if request.param == "xla":
         return lambda f: tf.function(f, jit_compile=True, autograph=False)
     return lambda f: f
+
+
+@pytest.fixture
+def as_if_large(monkeypatch):
+    """Make few numbers, which most tests have, computed as many are."""
+    monkeypatch.setattr(whole, "_FEW", 0)
+    monkeypatch.setattr(whole, "_FEW_IF_TORN", 0)
+    # What eager calls have traced is kept, by what a call looks like.
+    function._traced.cache_clear()
+    yield lambda f: f
+    function._traced.cache_clear()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Group normalization and its closed-form gradient in plain TensorFlow operations.
 
 Everything here works on a tensor of any rank with the channel axis anywhere: it is read
-in a shape from `views.py`, which knows how to take means over it and how to broadcast
+in a shape from `views/`, which knows how to take means over it and how to broadcast
 against it.
 
 Accuracy: the variance is never taken as the difference of two large numbers. A shift,

@@ -1,0 +1,38 @@
+"""The shapes in which an input is read, whatever its rank and its channel axis.
+
+There are two, so that no tensor of the input's size is ever transposed, and so that
+what is broadcast against one has long runs; and one for few numbers, where what counts
+is how many operations there are. Statistics of groups and values of channels have
+shapes of their own, which broadcast against one another.
+"""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+from groupnorm.op import reductions
+from groupnorm.op.views.base import View, is_number
+from groupnorm.op.views.pieces import Pieces
+from groupnorm.op.views.rows import Rows, repeats_of
+from groupnorm.op.views.whole import Whole, are_few
+
+__all__ = ["View", "view"]
+
+
+def view(x: tf.Tensor, axis: int, groups: int, masked: bool) -> View:
+    """The shape in which to read `x`, and all that has its shape."""
+    sizes = reductions.sizes_of(x)
+    size = sizes[axis] // groups
+    before, after = math.prod(sizes[1:axis]), math.prod(sizes[axis + 1 :])
+    if reductions.run_as_written() and (
+        is_number(1, before * after) or are_few(sizes, groups, before)
+    ):
+        return Whole(sizes, groups, size, before, after)
+    if is_number(1, before):
+        return Pieces(sizes, groups, size, after)
+    repeats = (
+        1 if masked or not is_number(1, after) else repeats_of(before, groups * size)
+    )
+    return Rows(sizes, groups, size, before, repeats, after)

@@ -1,0 +1,103 @@
+"""What the shapes have in common."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from groupnorm.op import reductions
+from groupnorm.op.reductions import Size
+
+Reduction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class View(abc.ABC):
+    """A shape, and how to reduce what is in it and to broadcast against it."""
+
+    holds_few = False
+    _group_axes: tuple[int, ...] = (1,)  # of its numbers alone, in the input
+
+    def __init__(
+        self, sizes: list[Size], shape: list[Size], groups: int, positions: Size
+    ) -> None:
+        self.positions = positions  # of a sample
+        self._sizes, self._groups = sizes, groups
+        self._shape = tf.stack(shape)  # one constant for all that is read in it
+
+    def read(self, x: tf.Tensor) -> tf.Tensor:
+        """The input, or what has its shape, in this shape."""
+        return tf.reshape(x, self._shape)
+
+    def restore(self, values: tf.Tensor) -> tf.Tensor:
+        """What is in this shape, in that of the input."""
+        return tf.reshape(values, self._sizes)
+
+    def part(self, values: tf.Tensor) -> tf.Tensor:
+        """An eighth of each group or more, in the middle, if sizes are known."""
+        axis = max(self._group_axes, key=lambda axis: values.shape[axis] or 0)
+        length = values.shape[axis]
+        if length is None or length < 2:
+            return values
+        count = -(-length // 8)
+        begin, size = [0] * values.shape.rank, [-1] * values.shape.rank
+        begin[axis], size[axis] = (length - count) // 2, count
+        return tf.slice(values, begin, size)
+
+    def mean(self, values: tf.Tensor) -> tf.Tensor:
+        """Statistics: the mean over each group."""
+        return self._reduce(values, reductions.mean)
+
+    def mean_square(self, values: tf.Tensor) -> tf.Tensor:
+        """Statistics: the mean of the squares over each group."""
+        if not (self._can_take_norms() and reductions.run_as_written()):
+            return self.mean(tf.square(values))
+        share = self._groups / math.prod(self._sizes[1:])
+
+        # A norm has no gradient where it is 0, its square has.
+        @tf.custom_gradient
+        def by_norms(values: tf.Tensor) -> Any:
+            squares = tf.square(self._reduce(values, reductions.norm)) * share
+            return squares, lambda d: values * self.spread(d * (2 * share))
+
+        return by_norms(values)
+
+    @abc.abstractmethod
+    def mean_positions(self, values: tf.Tensor) -> tf.Tensor:
+        """Values of channels: the mean over the positions."""
+
+    @abc.abstractmethod
+    def mean_channels(self, per_channel: tf.Tensor) -> tf.Tensor:
+        """Statistics: the mean over the channels of each group."""
+
+    @abc.abstractmethod
+    def spread(self, statistics: tf.Tensor) -> tf.Tensor:
+        """Statistics, to be broadcast against the input."""
+
+    @abc.abstractmethod
+    def beside_channels(self, parameter: tf.Tensor) -> tf.Tensor:
+        """A parameter, to be broadcast against values of channels."""
+
+    @abc.abstractmethod
+    def beside_input(self, parameter: tf.Tensor) -> tf.Tensor:
+        """A parameter, to be broadcast against what `spread` returns."""
+
+    @abc.abstractmethod
+    def read_mask(self, mask: tf.Tensor) -> tf.Tensor:
+        """A mask of the input's shape with one channel, to be broadcast against it."""
+
+    @abc.abstractmethod
+    def _reduce(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
+        """Reduce each group to a statistic."""
+
+    @abc.abstractmethod
+    def _can_take_norms(self) -> bool:
+        """Whether norms are as accurate here as means, and worth it."""
+
+
+def is_number(number: int, size: Size) -> bool:
+    """Whether a size is known to be this number."""
+    return isinstance(size, int) and size == number

@@ -1,0 +1,77 @@
+"""Groups in one piece each, as with channels first."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from groupnorm.op import reductions
+from groupnorm.op.reductions import LONGEST_SUM, Size
+from groupnorm.op.views.base import Reduction, View, is_number
+
+
+class Pieces(View):
+    """Each group is in one piece, because no positions come before the channels.
+
+    Inputs are `(N, groups, a, b, c)`, where `a * b * c` is a piece, cut where one sum
+    ends and the next begins: `c` is all positions, and `a * b` the channels, unless
+    positions are so many that `a` is all channels. Statistics are
+    `(N, groups, 1, 1, 1)`, values of channels like inputs of one position.
+    """
+
+    _group_axes = (2, 3, 4)
+
+    def __init__(
+        self, sizes: list[Size], groups: int, size: int, positions: Size
+    ) -> None:
+        if isinstance(positions, int) and positions > LONGEST_SUM:
+            piece = [size, *_cut(positions, LONGEST_SUM)]
+            self._channel_axes, self._position_axes = [2], [3, 4]
+            inner, outer = [4], [2, 3]
+        else:
+            most = LONGEST_SUM // (positions or 1) if isinstance(positions, int) else 1
+            piece = [*_cut(size, most), positions]
+            self._channel_axes, self._position_axes = [2, 3], [4]
+            inner, outer = [3, 4], [2]
+        super().__init__(sizes, [sizes[0], groups, *piece], groups, positions)
+        self._piece = dict(zip((2, 3, 4), piece, strict=True))
+        in_one = reductions.can_be_added_at_once(*piece)
+        sums = [[2, 3, 4]] if in_one else [inner, outer]
+        self._sums = [tf.constant(axes) for axes in sums]
+
+    def mean_positions(self, values: tf.Tensor) -> tf.Tensor:
+        if is_number(1, self.positions):
+            return values
+        return reductions.mean(values, tf.constant(self._position_axes))
+
+    def mean_channels(self, per_channel: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(per_channel, self._channel_axes, keepdims=True)
+
+    def spread(self, statistics: tf.Tensor) -> tf.Tensor:
+        return statistics
+
+    def beside_channels(self, parameter: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(parameter, [self._groups, *self._only(self._channel_axes)])
+
+    def beside_input(self, parameter: tf.Tensor) -> tf.Tensor:
+        return self.beside_channels(parameter)
+
+    def read_mask(self, mask: tf.Tensor) -> tf.Tensor:
+        shape = [self._sizes[0], 1, *self._only(self._position_axes)]
+        return tf.reshape(mask, shape)
+
+    def _only(self, axes: list[int]) -> list[Size]:
+        return [size if axis in axes else 1 for axis, size in self._piece.items()]
+
+    def _reduce(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
+        for axes in self._sums:
+            values = reduction(values, axes)
+        return values
+
+    def _can_take_norms(self) -> bool:
+        return len(self._sums) == 1
+
+
+def _cut(length: int, most: int) -> tuple[int, int]:
+    """The length as a product whose second factor is as large as it may be."""
+    second = max(d for d in reductions.divisors(length) if d <= max(most, 1))
+    return length // second, second

@@ -1,0 +1,111 @@
+"""Rows that hold all channels, as with channels last."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from groupnorm.op import context, reductions
+from groupnorm.op.reductions import LONGEST_SUM, Size
+from groupnorm.op.views.base import Reduction, View, is_number
+
+# With so many numbers side by side an elementwise operation runs at full speed.
+_WIDE_ENOUGH = 128
+# Coefficients for a whole row are few beside an input of so many rows.
+_MANY_ROWS = 8
+
+
+class Rows(View):
+    """Every row holds all channels: `(N, rows, repeats, C)` or `(N, rows, C, run)`.
+
+    The first is for channels at the end; each row holds several positions, if they are
+    short. A sample of one group is one piece all the same. Statistics are
+    `(N, 1, groups, 1, 1)` and values of channels `(N, 1, groups, size, 1)`.
+    """
+
+    def __init__(
+        self,
+        sizes: list[Size],
+        groups: int,
+        size: int,
+        before: Size,
+        repeats: int,
+        after: Size,
+    ) -> None:
+        rows, channels = before // repeats, groups * size
+        self._at_the_end = is_number(1, after)
+        row = [repeats, channels] if self._at_the_end else [channels, after]
+        super().__init__(sizes, [sizes[0], rows, *row], groups, before * after)
+        self._rows, self._row = rows, [repeats, groups, size, after]
+        self._by_group = tf.stack([sizes[0], *self._row])
+        self._is_one_piece = self._at_the_end and groups == 1
+        along = [2, 3] if self._is_one_piece else [1, 3, 4]
+        self._down, self._along = tf.constant([1]), tf.constant(along)
+        self._is_one_sum = self._is_one_piece and reductions.can_be_added_at_once(
+            rows, *row
+        )
+        if self._is_one_piece:
+            self._spread_shape = tf.constant([-1, 1, 1, 1])
+            self._statistic_shape = tf.constant([-1, 1, 1, 1, 1])
+            self._row_shape = tf.constant(row)
+        else:
+            self._times = tf.constant([1, repeats, 1, size, 1])
+            of_a_row = row if self._at_the_end else [channels, 1]
+            self._spread_shape = tf.constant([-1, 1, *of_a_row])
+
+    def mean_positions(self, values: tf.Tensor) -> tf.Tensor:
+        row = tf.reshape(reductions.mean(values, self._down), self._by_group)
+        if self._at_the_end and self._row[0] == 1:
+            return row
+        return reductions.mean(row, tf.constant([1, 4]))
+
+    def mean_channels(self, per_channel: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(per_channel, 3, keepdims=True)
+
+    def spread(self, statistics: tf.Tensor) -> tf.Tensor:
+        if self._is_one_piece:
+            return tf.reshape(statistics, self._spread_shape)
+        copies = reductions.tile(statistics, self._times)
+        return tf.reshape(copies, self._spread_shape)
+
+    def beside_channels(self, parameter: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(parameter, [self._groups, -1, 1])
+
+    def beside_input(self, parameter: tf.Tensor) -> tf.Tensor:
+        if self._is_one_piece and self._row[0] > 1:
+            return tf.broadcast_to(parameter, self._row_shape)
+        if self._at_the_end:
+            return parameter
+        return tf.reshape(parameter, self._spread_shape)
+
+    def read_mask(self, mask: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(mask, [self._sizes[0], self._rows, 1, self._row[-1]])
+
+    def _reduce(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
+        if self._is_one_sum:
+            found = reduction(values, tf.constant([1, 2, 3]))
+            return tf.reshape(found, self._statistic_shape)
+        if self._is_one_piece:
+            found = reduction(reduction(values, self._along), self._down)
+            return tf.reshape(found, self._statistic_shape)
+        row = tf.reshape(reduction(values, self._down), self._by_group)
+        return reduction(row, self._along)
+
+    def _can_take_norms(self) -> bool:
+        repeats, _, size, after = self._row
+        return self._is_one_sum or (
+            reductions.are_short(self._rows)
+            and reductions.are_short(repeats, size, after)
+        )
+
+
+def repeats_of(positions: Size, channels: int) -> int:
+    """How many positions are best read as one row."""
+    if not isinstance(positions, int) or not positions or context.is_compiled():
+        return 1
+    fitting = [
+        d
+        for d in reductions.divisors(positions)
+        if _MANY_ROWS <= positions // d <= LONGEST_SUM
+    ]
+    wide = (d for d in fitting if d * channels >= _WIDE_ENOUGH)
+    return next(wide, max(fitting, default=1))

@@ -1,0 +1,75 @@
+"""Few numbers: what counts is how many operations there are."""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+from groupnorm.op.reductions import LONGEST_SUM, Size
+from groupnorm.op.views.base import Reduction, View, is_number
+
+# An operation on so few numbers takes about as long as to start it; on fewer, where it
+# has to go through four axes for it.
+_FEW, _FEW_IF_TORN = 65536, 8192
+
+
+class Whole(View):
+    """Every axis is there, so that nothing has to be tiled or read in another shape.
+
+    Inputs are `(N, before, groups, size, after)`, statistics `(N, 1, groups, 1, 1)`,
+    values of channels `(N, 1, groups, size, 1)`.
+    """
+
+    holds_few = True
+
+    def __init__(
+        self, sizes: list[Size], groups: int, size: int, before: Size, after: Size
+    ) -> None:
+        shape = [sizes[0], before, groups, size, after]
+        super().__init__(sizes, shape, groups, before * after)
+        self._of_mask = [sizes[0], before, 1, 1, after]
+        self._of_parameter = [groups, size, 1]
+        # In one go, a group in pieces would be brought together in memory first.
+        lengths = {(1,): before, (3, 4): size * after}
+        pieces = [axes for axes, length in lengths.items() if not is_number(1, length)]
+        sums = [(1, 2, 3, 4)] if groups == 1 else pieces
+        self._sums = [tf.constant(axes) for axes in sums]
+
+    def mean_positions(self, values: tf.Tensor) -> tf.Tensor:
+        if is_number(1, self.positions):
+            return values
+        return tf.reduce_mean(values, [1, 4], keepdims=True)
+
+    def mean_channels(self, per_channel: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(per_channel, 3, keepdims=True)
+
+    def spread(self, statistics: tf.Tensor) -> tf.Tensor:
+        return statistics
+
+    def beside_channels(self, parameter: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(parameter, self._of_parameter)
+
+    def beside_input(self, parameter: tf.Tensor) -> tf.Tensor:
+        return self.beside_channels(parameter)
+
+    def read_mask(self, mask: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(mask, self._of_mask)
+
+    def _reduce(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
+        for axes in self._sums:
+            values = reduction(values, axes)
+        return values
+
+    def _can_take_norms(self) -> bool:
+        return False  # three operations instead of two
+
+
+def are_few(sizes: list[Size], groups: int, before: Size) -> bool:
+    """Whether all numbers are known to be few, and those down a column too."""
+    if not all(isinstance(size, int) for size in [*sizes, before]):
+        return False
+    numbers, sample = math.prod(sizes), math.prod(sizes[1:])
+    is_torn = before > 1 and groups > 1 and sample > before * groups
+    most = _FEW_IF_TORN if is_torn else _FEW
+    return sample > 0 and numbers <= most and before <= LONGEST_SUM
