@@ -1,6 +1,6 @@
 """What must hold for every input, on inputs that hypothesis draws.
 
-Each property is held on each of the three paths: on a few examples each day, because
+Each property is held on each of the paths: on a few examples each day, because
 every new shape is compiled anew, and on over 2,000 with `--hypothesis-profile=full`
 (`--hypothesis-show-statistics` counts them).
 """

@@ -31,7 +31,7 @@ Size: TypeAlias = int | tf.Tensor  # a number where it is known
 LONGEST_SUM = 1024
 
 # Numbers side by side are added in so many sums, or more.
-LANES = 4
+_LANES = 4
 
 # Of columns that XLA adds for a GPU each sum is written down: the longer they are, the
 # less that is beside what was read. But a block of threads adds so many columns side by
@@ -90,7 +90,7 @@ def mean(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
     if context.is_compiled() and _is_of_columns(x, known):
         return _mean_of_columns(x, known)
     lengths = [x.shape[axis] for axis in known]
-    lanes = LANES if known[-1] == x.shape.rank - 1 else 1
+    lanes = _LANES if known[-1] == x.shape.rank - 1 else 1
     are_last = _are_last(known, x)
     if are_short(*lengths, lanes=lanes) or (
         are_last and can_be_added_at_once(*lengths)
@@ -158,15 +158,15 @@ def _mean_on_cpu(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     if not longer or not _are_last(axes, x):
         return _mean_by_slices(x, axes)
     *others, last = longer
-    length = x.shape[last]
-    if length is None or not _WORTH_PRODUCT <= length <= LONGEST_SUM:
+    if not _WORTH_PRODUCT <= (x.shape[last] or 0) <= LONGEST_SUM:
         return _mean_by_slices(x, axes)
-    found = _mean_by_product(x, last, length)
-    return _mean_on_cpu(found, others) if others else found
+    found = _mean_by_product(x, last)
+    return _mean_by_slices(found, others) if others else found
 
 
-def _mean_by_product(x: tf.Tensor, axis: int, length: int) -> tf.Tensor:
+def _mean_by_product(x: tf.Tensor, axis: int) -> tf.Tensor:
     """Means over an axis after which there are none, but for those of length 1."""
+    length = x.shape[axis]
     # Of two axes only: XLA would find its way in more by divisions, for each number.
     shares = tf.fill([length, 1], tf.constant(1 / length, x.dtype))
     means = tf.matmul(tf.reshape(x, [-1, length]), shares)

@@ -20,6 +20,7 @@ class View(abc.ABC):
 
     holds_few = False
     _group_axes: tuple[int, ...] = (1,)  # of its numbers alone, in the input
+    _sums: list[tf.Tensor]  # the axes of each reduction that a group's takes
 
     def __init__(
         self, sizes: list[Size], shape: list[Size], groups: int, positions: Size
@@ -73,25 +74,27 @@ class View(abc.ABC):
     def mean_channels(self, per_channel: tf.Tensor) -> tf.Tensor:
         """Statistics: the mean over the channels of each group."""
 
-    @abc.abstractmethod
     def spread(self, statistics: tf.Tensor) -> tf.Tensor:
         """Statistics, to be broadcast against the input."""
+        return statistics
 
     @abc.abstractmethod
     def beside_channels(self, parameter: tf.Tensor) -> tf.Tensor:
         """A parameter, to be broadcast against values of channels."""
 
-    @abc.abstractmethod
     def beside_input(self, parameter: tf.Tensor) -> tf.Tensor:
         """A parameter, to be broadcast against what `spread` returns."""
+        return self.beside_channels(parameter)
 
     @abc.abstractmethod
     def read_mask(self, mask: tf.Tensor) -> tf.Tensor:
         """A mask of the input's shape with one channel, to be broadcast against it."""
 
-    @abc.abstractmethod
     def _reduce(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
         """Reduce each group to a statistic."""
+        for axes in self._sums:
+            values = reduction(values, axes)
+        return values
 
     @abc.abstractmethod
     def _can_take_norms(self) -> bool:

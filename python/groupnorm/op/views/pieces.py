@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from groupnorm.op import reductions
 from groupnorm.op.reductions import LONGEST_SUM, Size
-from groupnorm.op.views.base import Reduction, View, is_number
+from groupnorm.op.views.base import View, is_number
 
 
 class Pieces(View):
@@ -46,14 +46,8 @@ class Pieces(View):
     def mean_channels(self, per_channel: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(per_channel, self._channel_axes, keepdims=True)
 
-    def spread(self, statistics: tf.Tensor) -> tf.Tensor:
-        return statistics
-
     def beside_channels(self, parameter: tf.Tensor) -> tf.Tensor:
         return tf.reshape(parameter, [self._groups, *self._only(self._channel_axes)])
-
-    def beside_input(self, parameter: tf.Tensor) -> tf.Tensor:
-        return self.beside_channels(parameter)
 
     def read_mask(self, mask: tf.Tensor) -> tf.Tensor:
         shape = [self._sizes[0], 1, *self._only(self._position_axes)]
@@ -61,11 +55,6 @@ class Pieces(View):
 
     def _only(self, axes: list[int]) -> list[Size]:
         return [size if axis in axes else 1 for axis, size in self._piece.items()]
-
-    def _reduce(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
-        for axes in self._sums:
-            values = reduction(values, axes)
-        return values
 
     def _can_take_norms(self) -> bool:
         return len(self._sums) == 1

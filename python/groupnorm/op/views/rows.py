@@ -38,16 +38,16 @@ class Rows(View):
         self._rows, self._row = rows, [repeats, groups, size, after]
         self._by_group = tf.stack([sizes[0], *self._row])
         self._is_one_piece = self._at_the_end and groups == 1
-        along = [2, 3] if self._is_one_piece else [1, 3, 4]
-        self._down, self._along = tf.constant([1]), tf.constant(along)
-        self._is_one_sum = self._is_one_piece and reductions.can_be_added_at_once(
-            rows, *row
-        )
+        self._down = tf.constant([1])
         if self._is_one_piece:
+            in_one = reductions.can_be_added_at_once(rows, *row)
+            sums = [[1, 2, 3]] if in_one else [[2, 3], [1]]
+            self._sums = [tf.constant(axes) for axes in sums]
             self._spread_shape = tf.constant([-1, 1, 1, 1])
             self._statistic_shape = tf.constant([-1, 1, 1, 1, 1])
             self._row_shape = tf.constant(row)
         else:
+            self._along = tf.constant([1, 3, 4])
             self._times = tf.constant([1, repeats, 1, size, 1])
             of_a_row = row if self._at_the_end else [channels, 1]
             self._spread_shape = tf.constant([-1, 1, *of_a_row])
@@ -81,20 +81,18 @@ class Rows(View):
         return tf.reshape(mask, [self._sizes[0], self._rows, 1, self._row[-1]])
 
     def _reduce(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
-        if self._is_one_sum:
-            found = reduction(values, tf.constant([1, 2, 3]))
-            return tf.reshape(found, self._statistic_shape)
         if self._is_one_piece:
-            found = reduction(reduction(values, self._along), self._down)
+            found = super()._reduce(values, reduction)
             return tf.reshape(found, self._statistic_shape)
         row = tf.reshape(reduction(values, self._down), self._by_group)
         return reduction(row, self._along)
 
     def _can_take_norms(self) -> bool:
+        if self._is_one_piece:
+            return len(self._sums) == 1
         repeats, _, size, after = self._row
-        return self._is_one_sum or (
-            reductions.are_short(self._rows)
-            and reductions.are_short(repeats, size, after)
+        return reductions.are_short(self._rows) and reductions.are_short(
+            repeats, size, after
         )
 
 

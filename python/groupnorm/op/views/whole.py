@@ -7,7 +7,7 @@ import math
 import tensorflow as tf
 
 from groupnorm.op.reductions import LONGEST_SUM, Size
-from groupnorm.op.views.base import Reduction, View, is_number
+from groupnorm.op.views.base import View, is_number
 
 # An operation on so few numbers takes about as long as to start it; on fewer, where it
 # has to go through four axes for it.
@@ -44,22 +44,11 @@ class Whole(View):
     def mean_channels(self, per_channel: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(per_channel, 3, keepdims=True)
 
-    def spread(self, statistics: tf.Tensor) -> tf.Tensor:
-        return statistics
-
     def beside_channels(self, parameter: tf.Tensor) -> tf.Tensor:
         return tf.reshape(parameter, self._of_parameter)
 
-    def beside_input(self, parameter: tf.Tensor) -> tf.Tensor:
-        return self.beside_channels(parameter)
-
     def read_mask(self, mask: tf.Tensor) -> tf.Tensor:
         return tf.reshape(mask, self._of_mask)
-
-    def _reduce(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
-        for axes in self._sums:
-            values = reduction(values, axes)
-        return values
 
     def _can_take_norms(self) -> bool:
         return False  # three operations instead of two
