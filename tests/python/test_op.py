@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import numpy as np
@@ -73,10 +74,13 @@ def test_gradients_equal_finite_differences(compute, rng, shape, axis, groups, m
         ((2, 16, 5003), 1, 4),
         ((2, 1511, 8), 2, 2),
         ((2, 11, 13, 8), 3, 2),
-        ((4, 200, 128), 2, 128),
     ],
 )
 def test_is_accurate_at_any_mean(on_path, rng, shape, axis, groups):
+    check_accuracy(on_path, rng, shape, axis, groups)
+
+
+def check_accuracy(on_path, rng, shape, axis, groups):
     @on_path
     @tf.function
     def run(x, gamma, beta, dy):
@@ -113,12 +117,11 @@ def test_is_accurate_at_any_mean(on_path, rng, shape, axis, groups):
             assert error < 5e-6, (shift, ends, what)
 
 
-def test_xla_takes_the_same_number_off_everywhere(rng):
+def test_xla_takes_the_same_number_off_everywhere(monkeypatch, rng):
     # It works it out anew in each loop, and may leave it unrounded in some.
-    x = (rng.normal(size=(4, 200, 128)) + 1e5).astype(np.float32)
-    y = tf.function(group_normalization, jit_compile=True, autograph=False)(x, 128)
-    expected = oracle.group_normalization(x, 128)
-    assert oracle.relative_error(y, expected) < 5e-6
+    monkeypatch.setenv("GROUPNORM_NATIVE", "0")
+    compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
+    check_accuracy(compiled, rng, (4, 200, 128), 2, 128)
 
 
 LARGE_AND_SMALL = pytest.mark.parametrize(
