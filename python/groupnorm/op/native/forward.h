@@ -1,0 +1,312 @@
+// Statistics, and the normalized output.
+#ifndef GROUPNORM_FORWARD_H_
+#define GROUPNORM_FORWARD_H_
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include "coefficients.h"
+#include "layout.h"
+#include "loops.h"
+#include "shape.h"
+
+namespace groupnorm {
+
+template <class T>
+class ForwardPlan {
+  using R = RealOf<T>;
+
+ public:
+  ForwardPlan(const Layout& layout, const Mask& mask, const T* x, const R* gamma,
+              const R* beta, double epsilon, T* y, Statistics* stats)
+      : layout_(layout),
+        mask_(mask),
+        groups_(layout, mask),
+        x_(x),
+        gamma_(layout.is_short() ? nullptr : gamma),
+        beta_(layout.is_short() ? nullptr : beta),
+        gamma_lanes_(layout, gamma, 1),
+        beta_lanes_(layout, beta, 0),
+        epsilon_(epsilon),
+        y_(y),
+        stats_(stats) {}
+
+  // A shift near the mean, kept where the mean will be.
+  void Start(const Unit& unit, Work<R>* work) {
+    std::vector<Sums> sums(groups_.Of(unit));
+    std::vector<int64_t> counts(unit.samples);
+    layout_.by_rows() ? ProbeRows(unit, work, &sums, &counts)
+                      : ProbeColumns(unit, work, &sums, &counts);
+    Statistics* stats = StatsOf(unit);
+    for (int64_t s = 0, g = 0; s < unit.samples; ++s) {
+      const double share = counts[s] ? 1.0 / counts[s] : 0;
+      for (int64_t i = 0; i < layout_.groups(); ++i, ++g) {
+        const R shift = static_cast<R>(sums[g].first * share);
+        stats[g].mean = std::isfinite(shift) ? shift : 0;
+      }
+    }
+  }
+
+  void Load(const Unit& unit, Work<R>* work) {
+    const Statistics* stats = StatsOf(unit);
+    if (layout_.by_rows()) {
+      for (int64_t g = 0; g < groups_.Of(unit); ++g)
+        work->group_shift()[g] = static_cast<R>(stats[g].mean);
+    } else {
+      SetPlaces<1, R>(layout_, unit.samples, {work->shift()}, [&](int64_t, int64_t g) {
+        return Same(static_cast<R>(stats[g].mean));
+      });
+    }
+  }
+
+  void Sum(const Unit& unit, int64_t chunk, Work<R>* work, Sums* part) {
+    const R* shift = layout_.by_rows() ? work->group_shift() : work->shift();
+    SumMoments<R>(unit, chunk, shift, work, part);
+  }
+
+  void Finish(const Unit& unit, Sums* total, Work<R>* work) {
+    Statistics* stats = StatsOf(unit);
+    bool all = true;
+    for (int64_t s = 0, i = 0; s < unit.samples; ++s) {
+      const double share = groups_.Share(unit, s);
+      for (int64_t g = 0; g < layout_.groups(); ++g, ++i) {
+        const bool good = Good(total[i], share);
+        if (good) stats[i] = Conclude(stats[i].mean, total[i], share);
+        all &= good;
+      }
+    }
+    if (!all) SumExactly(unit, total, work);
+  }
+
+  void SetUp(const Unit& unit, const Sums*, Work<R>* work) {
+    const Statistics* stats = StatsOf(unit);
+    const Parameter<R> gamma(gamma_, 1, unit, layout_);
+    const Parameter<R> beta(beta_, 0, unit, layout_);
+    SetPlaces<3, R>(
+        layout_, unit.samples, {work->shift(), work->scale(), work->offset()},
+        [&](int64_t, int64_t g) {
+          const R shift = Center<R>(stats[g].mean).shift, rest = Rest<R>(stats[g]);
+          const R rstd = static_cast<R>(stats[g].rstd);
+          return [&, shift, rest, rstd](int64_t c) GROUPNORM_EACH_CHANNEL {
+            return std::array<R, 3>{shift, gamma(c) * rstd, beta(c) - gamma(c) * rest};
+          };
+        });
+  }
+
+  void Apply(const Unit& unit, int64_t chunk, Work<R>* work) {
+    if (!layout_.by_rows()) {
+      layout_.ForEachColumnPiece(
+          unit, chunk, Mask(),
+          [&](int64_t s, int64_t offset, int64_t rows, int64_t width, bool) {
+            const int64_t lane = s * layout_.stride();
+            groupnorm::Run(Affine<T>{x_ + offset, y_ + offset, width,
+                                     work->shift() + lane, work->scale() + lane,
+                                     work->offset() + lane},
+                           rows, width);
+          });
+      return;
+    }
+    const int64_t width = layout_.is_short() ? layout_.Piece() : layout_.shape().B;
+    const int64_t lane = unit.slice * layout_.groups() * layout_.Piece();
+    layout_.ForEachRowPiece(
+        unit, chunk, width,
+        [&](int64_t offset, int64_t row, int64_t rows, int64_t, int64_t columns) {
+          RowAffine<T> loop{x_ + offset, y_ + offset, columns, work->shift() + row,
+                            work->scale() + row, work->offset() + row, nullptr,
+                            nullptr, layout_.groups()};
+          if (layout_.is_short()) {
+            loop.gamma = gamma_lanes_ + lane;
+            loop.beta = beta_lanes_ + lane;
+          }
+          groupnorm::Run(loop, rows, columns);
+        });
+  }
+
+ private:
+  Statistics* StatsOf(const Unit& unit) const { return stats_ + groups_.First(unit); }
+
+  // Sums x over a few positions that count, spread evenly and away from the
+  // ends. `counts` is how many values of a group that is, for each sample.
+  void ProbeColumns(const Unit& unit, Work<R>* work, std::vector<Sums>* sums,
+                    std::vector<int64_t>* counts) {
+    const Shape& shape = layout_.shape();
+    std::fill_n(work->shift(), unit.samples * layout_.stride(), R(0));
+    work->ClearSums();
+    for (int64_t s = 0; s < unit.samples; ++s) {
+      const int64_t lane = s * layout_.stride(), sample = unit.sample + s;
+      const auto probe = [&](int64_t a, int64_t rows, int64_t step) {
+        const int64_t row = shape.C * shape.B;
+        groupnorm::Run(
+            Moments<T, R>{x_ + (sample * shape.A + a) * row, step * row,
+                          work->shift() + lane, work->first() + lane,
+                          work->second() + lane},
+            rows, row);
+        (*counts)[s] += rows * shape.B * shape.D();
+      };
+      mask_.ForEachRange(sample, 0, shape.Positions(),
+                         [&](int64_t begin, int64_t end, bool counts) {
+                           const int64_t rows = (end - begin) / shape.B;
+                           // With few numbers of a group the shift is often far off,
+                           // and all must be summed again.
+                           const int64_t least = CeilDiv(8, shape.D() * shape.B);
+                           const int64_t some =
+                               std::min(rows, Between(least, rows / 32, 8));
+                           const int64_t step = rows / some;
+                           if (counts)
+                             probe(begin / shape.B + step / 2, some, step);
+                         });
+    }
+    FoldLanes(layout_, unit.samples, layout_.D(), layout_.Period(), work, sums->data());
+  }
+
+  void ProbeRows(const Unit& unit, Work<R>* work, std::vector<Sums>* sums,
+                 std::vector<int64_t>* counts) {
+    const Shape& shape = layout_.shape();
+    const int64_t piece = layout_.Piece(), B = shape.B;
+    const R zero = 0;
+    std::fill_n(work->group_shift(), groups_.Of(unit), zero);
+    if (!mask_ || layout_.is_short()) {
+      const int64_t width = piece < 64 ? kPad : std::min<int64_t>(32, piece);
+      const int64_t probes = Between(1, shape.A * piece / 512, 16);
+      const int64_t step = shape.A * piece / probes;
+      for (int64_t at = step / 2; at < probes * step; at += step) {
+        const int64_t from = std::min(at % piece, piece - width);
+        const T* x = x_ + layout_.Offset(unit, at / piece) + from;
+        groupnorm::Run(RowMoments<T, R>{x, piece, work->group_shift(),
+                                        sums->data(), 1},
+                       groups_.Of(unit), width);
+      }
+      std::fill(counts->begin(), counts->end(), probes * width);
+      return;
+    }
+    for (int64_t s = 0; s < unit.samples; ++s) {
+      const int64_t groups = layout_.groups();
+      const auto probe = [&](int64_t position, int64_t width) {
+        // In the middle one of a group's channels.
+        const Unit one = {unit.sample + s, 1, unit.slice, unit.block};
+        const T* x = x_ + layout_.Offset(one, position / B) +
+                     layout_.D() / 2 * B + position % B;
+        groupnorm::Run(RowMoments<T, R>{x, piece, work->group_shift(),
+                                        sums->data() + s * groups, 1},
+                       groups, width);
+        (*counts)[s] += width;
+      };
+      mask_.ForEachRange(
+          unit.sample + s, 0, shape.Positions(),
+          [&](int64_t begin, int64_t end, bool counts) {
+            if (!counts) return;
+            const int64_t middle = begin + (end - begin) / 2;
+            probe(middle, Between(1, std::min(end, RoundUp(middle + 1, B)) - middle, 32));
+          });
+    }
+  }
+
+  template <class S>
+  void SumMoments(const Unit& unit, int64_t chunk, const S* shift, Work<R>* work,
+                  Sums* part) {
+    if (!layout_.by_rows()) {
+      work->ClearSums();
+      layout_.ForEachColumnPiece(
+          unit, chunk, mask_,
+          [&](int64_t s, int64_t offset, int64_t rows, int64_t width, bool counts) {
+            if (!counts) return;
+            const int64_t lane = s * layout_.stride();
+            groupnorm::Run(
+                Moments<T, S>{x_ + offset, width, shift + lane,
+                              work->first() + lane, work->second() + lane},
+                rows, width);
+          });
+      return FoldLanes(layout_, unit.samples, layout_.D(), layout_.places(), work,
+                       part);
+    }
+    std::fill_n(part, groups_.Of(unit), Sums{});
+    if (!mask_ || layout_.is_short()) {
+      layout_.ForEachRowPiece(
+          unit, chunk, layout_.Piece(),
+          [&](int64_t offset, int64_t row, int64_t rows, int64_t, int64_t columns) {
+            groupnorm::Run(
+                RowMoments<T, S>{x_ + offset, columns, shift + row, part + row, 1},
+                rows, columns);
+          });
+      return;
+    }
+    const int64_t B = layout_.shape().B, D = layout_.D();
+    layout_.ForEachMaskedPiece(
+        unit, chunk, mask_, B,
+        [&](int64_t offset, int64_t row, int64_t rows, int64_t columns, bool counts) {
+          for (const int64_t end = row + rows; counts && row < end;) {
+            const int64_t g = row / D, count = std::min(end - row, D - row % D);
+            groupnorm::Run(RowMoments<T, S>{x_ + offset, B, shift + g, part + g, 0},
+                           count, columns);
+            row += count;
+            offset += count * B;
+          }
+        });
+  }
+
+  static double Variance(const Sums& sums, double share) {
+    const double rest = sums.first * share;
+    const double variance = sums.second * share - rest * rest;
+    return variance < 0 ? 0 : variance;  // and a NaN stays one
+  }
+
+  // The statistics of a group whose sums are around `shift`.
+  Statistics Conclude(double shift, const Sums& sums, double share) const {
+    // Where nothing counts, whatever was seen is left out.
+    if (share == 0) return {0, 1 / std::sqrt(epsilon_)};
+    return {shift + sums.first * share,
+            1 / std::sqrt(Variance(sums, share) + epsilon_)};
+  }
+
+  // Whether float sums are good enough: nothing over- or underflowed that
+  // matters, and the shift was near enough to the mean for the digits to be
+  // there after rest^2 is taken off.
+  bool Good(const Sums& sums, double share) const {
+    const double rest = sums.first * share;
+    const double v = Variance(sums, share) + epsilon_;
+    const bool in_range = std::is_same<R, double>::value || (v > 1e-24 && v < 1e36);
+    return in_range && rest * rest <= 3 * v;
+  }
+
+  // Again for the groups that need it, in double and around the mean.
+  void SumExactly(const Unit& unit, const Sums* total, Work<R>* work) {
+    Statistics* stats = StatsOf(unit);
+    const int64_t groups = groups_.Of(unit);
+    std::vector<Sums> exact(groups), part(groups);
+    std::vector<double> shift(groups), share(groups);
+    for (int64_t g = 0; g < groups; ++g) {
+      share[g] = groups_.Share(unit, g / layout_.groups());
+      const double mean = stats[g].mean + total[g].first * share[g];
+      shift[g] = std::isfinite(mean) ? mean : stats[g].mean;
+    }
+    if (!layout_.by_rows())
+      SetPlaces<1, double>(layout_, unit.samples, {work->exact_shift()},
+                           [&](int64_t, int64_t g) { return Same(shift[g]); });
+    for (int64_t chunk = 0; chunk < layout_.chunks(); ++chunk) {
+      const double* at = layout_.by_rows() ? shift.data() : work->exact_shift();
+      SumMoments<double>(unit, chunk, at, work, part.data());
+      for (int64_t g = 0; g < groups; ++g) exact[g] += part[g];
+    }
+    for (int64_t g = 0; g < groups; ++g) {
+      if (!Good(total[g], share[g])) stats[g] = Conclude(shift[g], exact[g], share[g]);
+    }
+  }
+
+  const Layout& layout_;
+  const Mask& mask_;
+  const Groups groups_;
+  const T* const x_;
+  const R *const gamma_, *const beta_;
+  const Lanes<R> gamma_lanes_, beta_lanes_;
+  const double epsilon_;
+  T* const y_;
+  Statistics* const stats_;
+};
+
+}  // namespace groupnorm
+
+#endif  // GROUPNORM_FORWARD_H_

@@ -1,0 +1,211 @@
+// What lies where, and what is worked on at a time: of the shape alone.
+#ifndef GROUPNORM_LAYOUT_H_
+#define GROUPNORM_LAYOUT_H_
+
+#include <algorithm>
+#include <cstdint>
+
+#include "loops.h"
+#include "shape.h"
+
+namespace groupnorm {
+
+// A batch of samples, or a slice of one; units are numbered in blocks.
+struct Unit {
+  int64_t sample, samples, slice, block;
+};
+
+// How the data are seen as a matrix, and how they are cut up.
+//
+// By columns: a sample is a matrix with a row for each position before the
+// channels. Everything that has a channel is a column, and there is one
+// coefficient for each lane of a row (or of several rows side by side).
+//
+// By rows, where much of a group lies in one piece: a row is a channel's piece,
+// and there is one coefficient for each row. Where these pieces are short, a
+// row is a whole group's piece, and gamma and beta lie along it ("short").
+//
+// The places of a coefficient are lanes or rows; `parts` of them in a group.
+class Layout {
+ public:
+  Layout(const Shape& shape, bool masked) : shape_(shape) {
+    const int64_t piece = shape.D() * shape.B;  // of a group, in one
+    const int64_t sample = shape.Positions() * shape.C;
+    const bool torn = masked && shape.B > 1;  // where part of a piece counts
+    by_rows_ = shape.B >= kRun || torn || (shape.A == 1 && piece >= kPad);
+    short_ = by_rows_ && shape.B < kRun && !torn;
+    const int64_t batch = Between(1, (short_ ? kShortBatch : kBatch) / sample, 64);
+    batch_ = by_rows_ && shape.A > 1 ? 1 : std::min(shape.N, batch);
+    groups_ = shape.G;
+    if (by_rows_) {
+      groups_ = 1;
+      while (shape.G % groups_ || groups_ * shape.A * piece < kBatch) {
+        if (groups_ == shape.G) break;
+        ++groups_;
+      }
+    }
+    channels_ = groups_ * shape.D();
+    elements_ = shape.Positions() * channels_;
+    side_by_side_ = by_rows_ ? 1 : PositionsSideBySide();
+    parts_ = short_ ? 1 : shape.D();
+    run_ = by_rows_ ? 1 : shape.B;
+    places_ = groups_ * parts_ * run_ * side_by_side_;
+    width_ = by_rows_ ? shape.B : places_;
+    chunk_ = elements_;
+    if (batch_ == 1 && !short_ && (groups_ == 1 || !by_rows_))
+      chunk_ = RoundUp(std::max(kChunk, CeilDiv(elements_, kMostChunks)),
+                       by_rows_ ? kPad : width_);
+  }
+
+  const Shape& shape() const { return shape_; }
+  bool by_rows() const { return by_rows_; }
+  bool is_short() const { return short_; }
+  int64_t batch() const { return batch_; }  // most samples of a unit
+  int64_t slices() const { return shape_.G / groups_; }
+  int64_t groups() const { return groups_; }      // of a slice
+  int64_t channels() const { return channels_; }  // of a slice
+  int64_t D() const { return shape_.D(); }
+  int64_t chunks() const { return CeilDiv(elements_, chunk_); }
+  int64_t parts() const { return parts_; }
+  // Of a sample in a unit, and with what it takes to keep columns aligned.
+  int64_t places() const { return places_; }
+  int64_t stride() const { return by_rows_ ? places_ : RoundUp(places_, kPad); }
+  // Neighbouring lanes that belong to one channel.
+  int64_t run() const { return run_; }
+  // Places after which the channels start again.
+  int64_t Period() const { return groups_ * parts_ * run_; }
+  // Numbers of a group that lie in one piece.
+  int64_t Piece() const { return shape_.D() * shape_.B; }
+
+  // By columns: calls f(s, offset, rows, width, counts) for the pieces of a
+  // chunk, rows of `width` elements that lie one after the other from `offset`
+  // on, of the unit's sample s.
+  template <class F>
+  void ForEachColumnPiece(const Unit& unit, int64_t chunk, const Mask& mask,
+                          F f) const {
+    const int64_t begin = chunk * chunk_;
+    const int64_t end = std::min(elements_, begin + chunk_);
+    const int64_t row = channels_ * shape_.B;  // of one position before them
+    for (int64_t s = 0; s < unit.samples; ++s) {
+      const int64_t sample = unit.sample + s;
+      const auto rows = [&](int64_t from, int64_t to, bool counts) {
+        const int64_t count = (to - from) * row, offset = sample * elements_ + from * row;
+        const int64_t whole = count / width_ * width_;
+        if (whole > 0) f(s, offset, count / width_, width_, counts);
+        if (count > whole) f(s, offset + whole, 1, count - whole, counts);
+      };
+      mask.ForEachRange(sample, begin / row, end / row, rows);
+    }
+  }
+
+  // By rows: calls f(offset, row, rows, column, width) for the pieces of a
+  // chunk, cut into rows of `width` of which each position before the channels
+  // has a whole number. The first one is the unit's row `row`, from `column` on.
+  template <class F>
+  void ForEachRowPiece(const Unit& unit, int64_t chunk, int64_t width, F f) const {
+    // Several samples lie in one piece.
+    const int64_t length = channels_ * shape_.B * unit.samples;
+    const int64_t begin = chunk * chunk_;
+    const int64_t end = unit.samples > 1 ? length : std::min(elements_, begin + chunk_);
+    for (int64_t at = begin; at < end;) {
+      const int64_t a = at / length, row = at % length / width, column = at % width;
+      const int64_t left = std::min(end, (a + 1) * length) - at;
+      const int64_t offset = Offset(unit, a) + at % length;
+      const bool whole = column == 0 && left >= width;
+      const int64_t rows = whole ? left / width : 1;
+      const int64_t columns = whole ? width : std::min(width - column, left);
+      f(offset, row, rows, column, columns);
+      at += rows * columns;
+    }
+  }
+
+  // The same, with each piece cut where the mask changes, and whether it counts:
+  // f(offset, row, rows, width, counts), where a row is `stride` elements long.
+  template <class F>
+  void ForEachMaskedPiece(const Unit& unit, int64_t chunk, const Mask& mask,
+                          int64_t stride, F f) const {
+    const int64_t in_sample = channels_ * shape_.B / stride;
+    ForEachRowPiece(unit, chunk, stride, [&](int64_t offset, int64_t row, int64_t rows,
+                                             int64_t column, int64_t columns) {
+      if (!mask) return f(offset, row, rows, columns, true);
+      for (const int64_t end = row + rows; row < end;) {
+        const int64_t count = std::min(end - row, in_sample - row % in_sample);
+        const int64_t before = offset / (shape_.C * shape_.B);
+        const int64_t first = before % shape_.A * shape_.B + column;
+        // All of a group's piece is at one position if a row is that piece.
+        const int64_t size = short_ ? 1 : columns;
+        const auto part = [&](int64_t from, int64_t to, bool counts) {
+          f(offset + from - first, row, count, short_ ? columns : to - from, counts);
+        };
+        mask.ForEachRange(before / shape_.A, first, first + size, part);
+        row += count;
+        offset += count * stride;
+      }
+    });
+  }
+
+  // The unit's first element at a position before the channels.
+  int64_t Offset(const Unit& unit, int64_t a) const {
+    return ((unit.sample * shape_.A + a) * shape_.C + unit.slice * channels_) *
+           shape_.B;
+  }
+
+ private:
+  static constexpr int64_t kRun = 32;  // a channel's numbers that make a row
+  static constexpr int64_t kMinLanes = 64;
+  static constexpr int64_t kBatch = 2048;   // elements
+  // More where coefficients are few: sums for each lane are then put away less often.
+  static constexpr int64_t kShortBatch = 16384;
+  static constexpr int64_t kChunk = 65536;  // elements
+  static constexpr int64_t kMostChunks = 256;
+
+  // By columns: as many positions as make whole vectors, and enough of them.
+  int64_t PositionsSideBySide() const {
+    const int64_t row = shape_.C * shape_.B;
+    int64_t positions = 1;
+    while (row * positions % kPad != 0) positions *= 2;
+    positions *= CeilDiv(kMinLanes, row * positions);
+    return std::min(shape_.A, positions);
+  }
+
+  const Shape shape_;
+  bool by_rows_, short_;
+  int64_t batch_, groups_, channels_, elements_, side_by_side_;
+  int64_t parts_, run_, places_, width_, chunk_;
+};
+
+// What both directions know: where a unit's statistics are, and how many
+// values of its groups count.
+class Groups {
+ public:
+  Groups(const Layout& layout, const Mask& mask) : layout_(layout), mask_(mask) {}
+
+  // Of all samples of a unit.
+  int64_t Of(const Unit& unit) const { return unit.samples * layout_.groups(); }
+
+  // Of the unit's first group. A unit of several samples has all their groups.
+  int64_t First(const Unit& unit) const {
+    return unit.sample * layout_.shape().G + unit.slice * layout_.groups();
+  }
+
+  // How many values count in a group of the unit's sample s.
+  int64_t Count(const Unit& unit, int64_t s) const {
+    const int64_t positions = mask_ ? mask_.Count(unit.sample + s)
+                                    : layout_.shape().Positions();
+    return positions * layout_.D();
+  }
+
+  // 1 / that number, or 0 where there is none.
+  double Share(const Unit& unit, int64_t s) const {
+    const int64_t count = Count(unit, s);
+    return count > 0 ? 1.0 / count : 0;
+  }
+
+ private:
+  const Layout& layout_;
+  const Mask& mask_;
+};
+
+}  // namespace groupnorm
+
+#endif  // GROUPNORM_LAYOUT_H_

@@ -1,0 +1,148 @@
+// Which thread does what, and when.
+#ifndef GROUPNORM_SCHEDULE_H_
+#define GROUPNORM_SCHEDULE_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "coefficients.h"
+#include "layout.h"
+#include "loops.h"
+#include "pool.h"
+
+namespace groupnorm {
+
+// Run the two passes over all units, on the threads there are. A plan has
+//   Start(unit, work)               before anything else
+//   Load(unit, work)                coefficients for the first pass
+//   Sum(unit, chunk, work, part)    first pass, over one chunk
+//   Finish(unit, total, work)       once, with the sums of all chunks
+//   SetUp(unit, total, work)        coefficients for the second pass, after Load
+//   Apply(unit, chunk, work)        second pass, over one chunk
+// where a part or total is `sums` Sums for each sample.
+template <class R>
+class Schedule {
+ public:
+  Schedule(const Layout& layout, int64_t sums)
+      : layout_(layout),
+        N_(layout.shape().N),
+        slices_(layout.slices()),
+        chunks_(layout.chunks()),
+        sums_(sums * layout.batch()) {
+    const int threads = layout.shape().Size() < kInline ? 1 : Threads();
+    split_ = threads > 1 && chunks_ > 1 && N_ * slices_ < kTasks * threads;
+    const int64_t tasks = split_ ? N_ * slices_ * chunks_ : Blocks() * slices_;
+    slots_ = static_cast<int>(std::min<int64_t>(threads, tasks));
+    work_.reserve(slots_);
+    for (int slot = 0; slot < slots_; ++slot) work_.emplace_back(layout);
+  }
+
+  // Blocks are made by shape alone. They bound the memory that gradients of
+  // gamma and beta take, since those are added up in place within a block.
+  int64_t Blocks() const {
+    const int64_t most = std::min<int64_t>(N_, 256);
+    return Between(1, layout_.shape().Size() / kBlock, most);
+  }
+
+  template <class Plan>
+  void Run(Plan* plan) {
+    split_ ? RunSplit(plan) : RunWhole(plan);
+  }
+
+ private:
+  static constexpr int64_t kInline = 49152;  // elements not worth a thread
+  static constexpr int64_t kBlock = 16384;   // elements worth a task
+  static constexpr int64_t kTasks = 4;  // for each thread, to share them out evenly
+
+  // A unit is one thread's: what the first pass read is in its cache for the
+  // second.
+  template <class Plan>
+  void RunWhole(Plan* plan) {
+    const auto scratch = Raw<Sums>(2 * sums_ * slots_);
+    ForEach(Blocks() * slices_, slots_, [&](int64_t task, int slot) {
+      const int64_t block = task / slices_, slice = task % slices_;
+      Sums* total = &scratch[2 * sums_ * slot];
+      const int64_t end = Begin(block + 1);
+      for (int64_t n = Begin(block); n < end; n += layout_.batch()) {
+        const int64_t samples = std::min(layout_.batch(), end - n);
+        RunUnit(plan, Unit{n, samples, slice, block}, total, &work_[slot]);
+      }
+    });
+  }
+
+  template <class Plan>
+  void RunUnit(Plan* plan, const Unit& unit, Sums* total, Work<R>* work) {
+    Sums* part = total + sums_;
+    plan->Start(unit, work);
+    plan->Load(unit, work);
+    plan->Sum(unit, 0, work, total);
+    for (int64_t chunk = 1; chunk < chunks_; ++chunk) {
+      plan->Sum(unit, chunk, work, part);
+      Add(part, total);
+    }
+    plan->Finish(unit, total, work);
+    plan->SetUp(unit, total, work);
+    for (int64_t chunk = 0; chunk < chunks_; ++chunk)
+      plan->Apply(unit, chunk, work);
+  }
+
+  // Few units: the threads share each of them, chunk by chunk. Not more of them at a
+  // time than keep all threads busy: then they are in a cache for the second pass.
+  template <class Plan>
+  void RunSplit(Plan* plan) {
+    const int64_t units = N_ * slices_;
+    const int64_t some = std::min(units, CeilDiv(kTasks * slots_, chunks_));
+    std::vector<Sums> parts(some * chunks_ * sums_);
+    for (int64_t first = 0; first < units; first += some)
+      RunTogether(plan, first, std::min(some, units - first), parts.data());
+  }
+
+  template <class Plan>
+  void RunTogether(Plan* plan, int64_t first, int64_t units, Sums* parts) {
+    const auto part = [&](int64_t unit, int64_t chunk) {
+      return parts + (unit * chunks_ + chunk) * sums_;
+    };
+    for (int64_t i = 0; i < units; ++i) plan->Start(At(first + i), &work_[0]);
+    ForEach(units * chunks_, slots_, [&](int64_t task, int slot) {
+      const int64_t i = task / chunks_, chunk = task % chunks_;
+      plan->Load(At(first + i), &work_[slot]);
+      plan->Sum(At(first + i), chunk, &work_[slot], part(i, chunk));
+    });
+    for (int64_t i = 0; i < units; ++i) {
+      for (int64_t chunk = 1; chunk < chunks_; ++chunk)
+        Add(part(i, chunk), part(i, 0));
+      plan->Finish(At(first + i), part(i, 0), &work_[0]);
+    }
+    ForEach(units * chunks_, slots_, [&](int64_t task, int slot) {
+      const int64_t i = task / chunks_, chunk = task % chunks_;
+      plan->Load(At(first + i), &work_[slot]);
+      plan->SetUp(At(first + i), part(i, 0), &work_[slot]);
+      plan->Apply(At(first + i), chunk, &work_[slot]);
+    });
+  }
+
+  void Add(const Sums* part, Sums* total) const {
+    for (int64_t i = 0; i < sums_; ++i) total[i] += part[i];
+  }
+
+  // First sample of a block.
+  int64_t Begin(int64_t block) const { return N_ * block / Blocks(); }
+
+  Unit At(int64_t i) const {
+    const int64_t sample = i / slices_;
+    int64_t block = sample * Blocks() / N_;
+    while (Begin(block + 1) <= sample) ++block;
+    return {sample, 1, i % slices_, block};
+  }
+
+  const Layout& layout_;
+  const int64_t N_, slices_, chunks_, sums_;
+  bool split_;
+  int slots_;
+  std::vector<Work<R>> work_;
+};
+
+}  // namespace groupnorm
+
+#endif  // GROUPNORM_SCHEDULE_H_

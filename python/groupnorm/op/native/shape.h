@@ -1,0 +1,70 @@
+// What a call is about: the shape of the data, which positions count, and what is
+// found of each group.
+#ifndef GROUPNORM_SHAPE_H_
+#define GROUPNORM_SHAPE_H_
+
+#include <algorithm>
+#include <cstdint>
+
+namespace groupnorm {
+
+struct Shape {
+  int64_t N, A, C, B, G;
+  int64_t D() const { return C / G; }
+  int64_t Positions() const { return A * B; }
+  int64_t Size() const { return N * A * C * B; }
+};
+
+struct Statistics {
+  double mean, rstd;
+};
+
+inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
+inline int64_t Between(int64_t low, int64_t value, int64_t high) {
+  return std::max(low, std::min(value, high));
+}
+
+// Which positions of a sample count: all, or those where a value is not 0.
+class Mask {
+ public:
+  Mask() = default;
+  // Each value stands for `repeat` positions in a row.
+  Mask(const unsigned char* values, int64_t positions, int64_t repeat)
+      : values_(values), positions_(positions), repeat_(repeat) {}
+
+  explicit operator bool() const { return values_ != nullptr; }
+
+  // Call f(begin, end, counts) for the parts of a range of positions that
+  // count as a whole, or do not.
+  template <class F>
+  void ForEachRange(int64_t sample, int64_t begin, int64_t end, F f) const {
+    if (values_ == nullptr) return f(begin, end, true);
+    const unsigned char* values = values_ + sample * (positions_ / repeat_);
+    while (begin < end) {
+      const int64_t first = begin / repeat_, last = CeilDiv(end, repeat_);
+      const bool counts = values[first] != 0;
+      int64_t i = first + 1;
+      while (i < last && (values[i] != 0) == counts) ++i;
+      const int64_t stop = std::min(end, i * repeat_);
+      f(begin, stop, counts);
+      begin = stop;
+    }
+  }
+
+  int64_t Count(int64_t sample) const {
+    int64_t count = 0;
+    ForEachRange(sample, 0, positions_, [&](int64_t begin, int64_t end, bool counts) {
+      if (counts) count += end - begin;
+    });
+    return count;
+  }
+
+ private:
+  const unsigned char* values_ = nullptr;
+  int64_t positions_ = 1, repeat_ = 1;
+};
+
+}  // namespace groupnorm
+
+#endif  // GROUPNORM_SHAPE_H_
