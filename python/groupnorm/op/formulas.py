@@ -164,17 +164,18 @@ def _statistics(
     """
     shift = _shift(x, view, counted)
     centered = x - view.spread(shift)
-    mean = counted.share(view, view.mean(counted.only(centered)))
-    shifts: tuple[tf.Tensor, ...] = (shift,)
     if view.holds_few:
         # What follows needs fewer operations without a mean.
-        centered -= view.spread(mean)
-        shifts, mean = (shift, mean), None
-    variance = counted.share(view, view.mean_square(counted.only(centered)))
-    if mean is not None:
-        # Rounding can make it negative.
-        variance = tf.nn.relu(variance - tf.square(mean))
-    return Statistics(shifts, mean, tf.math.rsqrt(variance + epsilon)), centered
+        second = counted.share(view, view.mean(counted.only(centered)))
+        centered -= view.spread(second)
+        variance = counted.share(view, view.mean_square(counted.only(centered)))
+        rstd = tf.math.rsqrt(variance + epsilon)
+        return Statistics((shift, second), None, rstd), centered
+    moments = view.moments(counted.only(centered))
+    mean, square = (counted.share(view, moment) for moment in moments)
+    # Rounding can make the difference negative.
+    variance = tf.nn.relu(square - tf.square(mean))
+    return Statistics((shift,), mean, tf.math.rsqrt(variance + epsilon)), centered
 
 
 def _shift(x: tf.Tensor, view: View, counted: _Counted) -> tf.Tensor:
@@ -242,5 +243,5 @@ def _backward(
 
 def _sum(means: tf.Tensor, view: View) -> tf.Tensor:
     """Sum over samples and positions, from means over positions: one per channel."""
-    total = tf.reshape(tf.reduce_sum(means, 0), [-1])
+    total = reductions.sum_samples(means)
     return total * tf.cast(view.positions, total.dtype)

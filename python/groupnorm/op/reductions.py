@@ -4,11 +4,10 @@ TensorFlow's own kernels run one operation at a time: few operations are fast th
 and what is as large as the input costs most where it is written down.
 XLA joins operations into loops. On a CPU it makes good ones of elementwise operations,
 but of a sum over something that it computes on the way it makes a loop that uses no
-vector instructions. `mean` has other forms for it: sums of slices, and products with a
-vector. On a GPU it gives each column of
-numbers that are added down the rows to few threads, and where it thinks them too few
-to compute on the way what is added, that is written to memory first. `mean` adds
-shorter columns for it.
+vector instructions. There are other forms for it: sums of slices, products with a
+vector, two sums in one loop. On a GPU it gives each column of numbers that are added
+down the rows to few threads, and where it thinks them too few to compute on the way
+what is added, that is written to memory first. `mean` adds shorter columns for it.
 
 Every mean here keeps the axes that it is over, with size 1. Axes are given as a
 constant tensor, which can serve many calls.
@@ -49,6 +48,8 @@ _SLICES = 8
 _WORTH_SLICES = 512
 # So few numbers side by side are added as fast without a product.
 _WORTH_PRODUCT = 16
+# So many are added as pairs faster than twice.
+_WORTH_PAIRS = range(8, 33)
 
 
 def sizes_of(x: tf.Tensor) -> list[Size]:
@@ -97,6 +98,39 @@ def mean(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
     ):
         return tf.reduce_mean(x, axes, keepdims=True)
     return _mean_axes(x, known)
+
+
+def are_worth_pairs(x: tf.Tensor, axes: tf.Tensor) -> bool:
+    """Whether two means over these axes are best taken by `mean_of_pairs`."""
+    known = tf.get_static_value(axes).tolist()
+    lengths = [x.shape[axis] for axis in known]
+    return (
+        context.is_compiled_for_cpu()
+        and _are_last(known, x)
+        and None not in lengths
+        and math.prod(lengths) in _WORTH_PAIRS
+    )
+
+
+def mean_of_pairs(
+    x: tf.Tensor, y: tf.Tensor, axes: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Means of both. XLA adds complex numbers as it does real ones, in one loop."""
+    total = tf.reduce_sum(tf.complex(x, y), axes, keepdims=True)
+    share = 1 / math.prod(x.shape[axis] for axis in tf.get_static_value(axes))
+    return tf.math.real(total) * share, tf.math.imag(total) * share
+
+
+def sum_samples(x: tf.Tensor) -> tf.Tensor:
+    """Sums over the first axis, as a vector."""
+    if not context.is_compiled_for_cpu():
+        return tf.reshape(tf.reduce_sum(x, 0), [-1])
+    # XLA would add one column after the other, number by number.
+    samples = sizes_of(x)[0]
+    rows = tf.reshape(x, [samples, math.prod(x.shape[1:])])
+    if samples == -1:
+        samples = tf.shape(x)[0]
+    return tf.reshape(tf.matmul(tf.ones([1, samples], x.dtype), rows), [-1])
 
 
 def norm(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:

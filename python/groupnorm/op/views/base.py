@@ -52,6 +52,10 @@ class View(abc.ABC):
         """Statistics: the mean over each group."""
         return self._reduce(values, reductions.mean)
 
+    def moments(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Statistics: the mean over each group, and that of the squares."""
+        return self.mean(values), self.mean_square(values)
+
     def mean_square(self, values: tf.Tensor) -> tf.Tensor:
         """Statistics: the mean of the squares over each group."""
         if not (self._can_take_norms() and reductions.run_as_written()):

@@ -38,6 +38,11 @@ class Pieces(View):
         sums = [[2, 3, 4]] if in_one else [inner, outer]
         self._sums = [tf.constant(axes) for axes in sums]
 
+    def moments(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        if len(self._sums) == 1 and reductions.are_worth_pairs(values, *self._sums):
+            return reductions.mean_of_pairs(values, tf.square(values), *self._sums)
+        return super().moments(values)
+
     def mean_positions(self, values: tf.Tensor) -> tf.Tensor:
         if is_number(1, self.positions):
             return values
