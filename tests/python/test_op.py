@@ -117,6 +117,27 @@ def check_accuracy(on_path, rng, shape, axis, groups):
             assert error < 5e-6, (shift, ends, what)
 
 
+@pytest.mark.parametrize("rows", [200_003, None])
+def test_long_sums_keep_their_digits(on_path, rows):
+    # A running sum of equal numbers is rounded to the same side again and again.
+    x = np.full((1, 200_003, 4), 0.3, np.float32)
+    x[:, ::2] *= -1
+    gamma, beta = tf.ones(4), tf.zeros(4)
+
+    def output_and_gradients(x):
+        with tf.GradientTape() as tape:
+            tape.watch((gamma, beta))
+            y = group_normalization(x, 2, gamma, beta)
+        return y, *tape.gradient(y, (gamma, beta), tf.abs(x) + x)
+
+    signature = [tf.TensorSpec([None, rows, 4])]
+    actual = on_path(tf.function(output_and_gradients, input_signature=signature))(x)
+    y, _, *sums = _closed_form(x, 2, np.ones(4), 0, 2, np.abs(x) + x)
+    assert oracle.relative_error(actual[0], y) < 1e-6
+    for got, want in zip(actual[1:], sums, strict=True):
+        assert oracle.relative_error(got, want) < 1e-5
+
+
 def test_xla_takes_the_same_number_off_everywhere(monkeypatch, rng):
     # It works it out anew in each loop, and may leave it unrounded in some.
     monkeypatch.setenv("GROUPNORM_NATIVE", "0")
@@ -427,6 +448,25 @@ def test_vectorized_map(not_xla, inputs):
     assert oracle.relative_error(mapped, _plain(x, gamma, beta)) < 1e-12
     one_by_one = tf.stack([gradient(sample) for sample in x])
     assert oracle.relative_error(tf.vectorized_map(gradient, x), one_by_one) < 1e-12
+
+
+@pytest.mark.parametrize("rows", [1511, None])  # a prime, or unknown
+def test_vectorized_map_over_long_samples(monkeypatch, rng, rows):
+    monkeypatch.setenv("GROUPNORM_NATIVE", "0")
+    x = tf.constant(rng.normal(size=(3, 1511, 4)))
+
+    def gradient(sample):
+        with tf.GradientTape() as tape:
+            tape.watch(sample)
+            loss = tf.reduce_sum(tf.sin(group_normalization(sample[tf.newaxis], 2)))
+        return tape.gradient(loss, sample)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, rows, 4], tf.float64)])
+    def mapped(x):
+        return tf.vectorized_map(gradient, x, fallback_to_while_loop=False)
+
+    one_by_one = tf.stack([gradient(sample) for sample in x])
+    assert oracle.relative_error(mapped(x), one_by_one) < 1e-12
 
 
 def test_recompute_grad(not_xla, inputs):

@@ -16,7 +16,7 @@ constant tensor, which can serve many calls.
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 from tensorflow.python.ops.parallel_for import pfor
@@ -28,6 +28,9 @@ Size: TypeAlias = int | tf.Tensor  # a number where it is known
 # Sums of more numbers than this are taken in blocks, because the rounding errors of one
 # running sum grow with its length.
 LONGEST_SUM = 1024
+
+# Rows that are added first where their number does not tell how many are best.
+_SEGMENT = 512
 
 # Numbers side by side are added in so many sums, or more.
 _LANES = 4
@@ -71,10 +74,8 @@ def are_short(*lengths: Size | None, lanes: int = 1) -> bool:
 
 def can_be_added_at_once(*lengths: Size | None) -> bool:
     """Whether sums over the last axes, of these lengths, may be taken in one go."""
-    if not run_as_written():
-        return are_short(*lengths)
     # TensorFlow adds what lies side by side as a tree, so that no sum is long.
-    return all(isinstance(n, int) and n > 0 for n in lengths)
+    return run_as_written() or are_short(*lengths)
 
 
 def divisors(length: int) -> list[int]:
@@ -92,11 +93,10 @@ def mean(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
         return _mean_of_columns(x, known)
     lengths = [x.shape[axis] for axis in known]
     lanes = _LANES if known[-1] == x.shape.rank - 1 else 1
-    are_last = _are_last(known, x)
-    if are_short(*lengths, lanes=lanes) or (
-        are_last and can_be_added_at_once(*lengths)
-    ):
+    if are_short(*lengths, lanes=lanes):
         return tf.reduce_mean(x, axes, keepdims=True)
+    if _are_last(known, x) and can_be_added_at_once(*lengths):
+        return _mean_at_once(x, known)
     return _mean_axes(x, known)
 
 
@@ -131,6 +131,36 @@ def sum_samples(x: tf.Tensor) -> tf.Tensor:
     if samples == -1:
         samples = tf.shape(x)[0]
     return tf.reshape(tf.matmul(tf.ones([1, samples], x.dtype), rows), [-1])
+
+
+class Segments:
+    """Rows in blocks of which the last may be short, for means over all of them.
+
+    They are for rows of which nobody knows how many there are, or whose number nothing
+    divides: to cut them up otherwise TensorFlow would copy them.
+    """
+
+    def __init__(self, samples: Size, rows: Size, row: list[Size]) -> None:
+        blocks = -(-rows // _SEGMENT)
+        first = tf.range(samples)[:, tf.newaxis] * blocks
+        block_of = first + tf.range(rows) // _SEGMENT
+        self._block_of = tf.reshape(block_of, [-1])
+        self._flat = tf.stack([samples * rows, math.prod(row)])
+        self._sums = tf.stack([samples, blocks, *row])
+        self._rows = rows
+
+    @staticmethod
+    def are_needed(rows: Size) -> bool:
+        """Whether so many rows are neither few nor to be cut evenly into blocks."""
+        if not isinstance(rows, int):
+            return run_as_written()
+        return rows > LONGEST_SUM and run_as_written() and _even_block(rows) is None
+
+    def mean(self, x: tf.Tensor) -> tf.Tensor:
+        """Mean over the rows of `(N, rows, *row)`; 0 if there are none."""
+        sums = tf.math.segment_sum(tf.reshape(x, self._flat), self._block_of)
+        total = tf.reduce_sum(tf.reshape(sums, self._sums), 1, keepdims=True)
+        return total * _share(self._rows, x.dtype)
 
 
 def norm(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
@@ -180,6 +210,14 @@ def _vectorized_norm(of_one):
         input=of_one.stacked_input(0), axis=axes, keep_dims=of_one.get_attr("keep_dims")
     )
     return pfor.wrap(found, True)
+
+
+@pfor.RegisterPFor("SegmentSum")
+def _vectorized_segment_sum(of_one):
+    """The sums of many tensors at once, which are cut up alike."""
+    rows_first = tf.einsum("nrc->rnc", of_one.stacked_input(0))
+    sums = tf.math.segment_sum(rows_first, of_one.unstacked_input(1))
+    return pfor.wrap(tf.einsum("rnc->nrc", sums), True)
 
 
 def _are_last(axes: list[int], x: tf.Tensor) -> bool:
@@ -279,6 +317,15 @@ def _mean_axes(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     return x
 
 
+def _mean_at_once(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
+    """Mean over axes that may be of any length; 0 where one of them is empty."""
+    if all(x.shape[axis] for axis in axes):
+        return tf.reduce_mean(x, axes, keepdims=True)
+    sizes = sizes_of(x)
+    count = math.prod(sizes[axis] for axis in axes)
+    return tf.reduce_sum(x, axes, keepdims=True) * _share(count, x.dtype)
+
+
 def _mean_axis(x: tf.Tensor, axis: int) -> tf.Tensor:
     """Mean over one axis, 0 where it is empty, without long running sums."""
     length = x.shape[axis]
@@ -287,6 +334,8 @@ def _mean_axis(x: tf.Tensor, axis: int) -> tf.Tensor:
     block = _even_block(length)
     if block is not None:
         return _mean_of_blocks(x, axis, block)
+    if run_as_written() and axis == x.shape.rank - 1:
+        return _mean_at_once(x, [axis])
 
     length = sizes_of(x)[axis]
     rest = length % LONGEST_SUM
@@ -315,6 +364,13 @@ def _mean_of_blocks(x: tf.Tensor, axis: int, block: int) -> tf.Tensor:
     return _running_mean(means, axis)
 
 
+def _share(count: Size, dtype: tf.DType) -> Any:
+    """The share of each of so many numbers, if there is one."""
+    if isinstance(count, int):
+        return 1 / max(count, 1)
+    return 1 / tf.cast(tf.maximum(count, 1), dtype)
+
+
 def _running_mean(x: tf.Tensor, axis: int) -> tf.Tensor:
     size = x.shape[axis]
     if size:
@@ -323,4 +379,4 @@ def _running_mean(x: tf.Tensor, axis: int) -> tf.Tensor:
     # over it undefined.
     size = sizes_of(x)[axis]
     total = tf.where(size > 0, tf.reduce_sum(x, axis, keepdims=True), 0)
-    return total * (1 / tf.cast(tf.maximum(size, 1), x.dtype))
+    return total * _share(size, x.dtype)

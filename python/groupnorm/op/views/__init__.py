@@ -35,4 +35,6 @@ def view(x: tf.Tensor, axis: int, groups: int, masked: bool) -> View:
     repeats = (
         1 if masked or not is_number(1, after) else repeats_of(before, groups * size)
     )
+    if reductions.Segments.are_needed(before // repeats) and is_number(-1, sizes[0]):
+        sizes[0] = tf.shape(x)[0]
     return Rows(sizes, groups, size, before, repeats, after)

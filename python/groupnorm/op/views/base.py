@@ -100,6 +100,10 @@ class View(abc.ABC):
             values = reduction(values, axes)
         return values
 
+    def _has_known_sizes(self) -> bool:
+        """Whether it is known how many numbers a group has, and that there are any."""
+        return all(isinstance(size, int) and size > 0 for size in self._sizes[1:])
+
     @abc.abstractmethod
     def _can_take_norms(self) -> bool:
         """Whether norms are as accurate here as means, and worth it."""

@@ -62,7 +62,7 @@ class Pieces(View):
         return [size if axis in axes else 1 for axis, size in self._piece.items()]
 
     def _can_take_norms(self) -> bool:
-        return len(self._sums) == 1
+        return len(self._sums) == 1 and self._has_known_sizes()
 
 
 def _cut(length: int, most: int) -> tuple[int, int]:

@@ -39,6 +39,7 @@ class Rows(View):
         self._by_group = tf.stack([sizes[0], *self._row])
         self._is_one_piece = self._at_the_end and groups == 1
         self._down = tf.constant([1])
+        self._segments = None
         if self._is_one_piece:
             in_one = reductions.can_be_added_at_once(rows, *row)
             sums = [[1, 2, 3]] if in_one else [[2, 3], [1]]
@@ -47,13 +48,15 @@ class Rows(View):
             self._statistic_shape = tf.constant([-1, 1, 1, 1, 1])
             self._row_shape = tf.constant(row)
         else:
+            if reductions.Segments.are_needed(rows):
+                self._segments = reductions.Segments(sizes[0], rows, row)
             self._along = tf.constant([1, 3, 4])
             self._times = tf.constant([1, repeats, 1, size, 1])
             of_a_row = row if self._at_the_end else [channels, 1]
             self._spread_shape = tf.constant([-1, 1, *of_a_row])
 
     def mean_positions(self, values: tf.Tensor) -> tf.Tensor:
-        row = tf.reshape(reductions.mean(values, self._down), self._by_group)
+        row = self._reduce_down(values, reductions.mean)
         if self._at_the_end and self._row[0] == 1:
             return row
         return reductions.mean(row, tf.constant([1, 4]))
@@ -84,12 +87,22 @@ class Rows(View):
         if self._is_one_piece:
             found = super()._reduce(values, reduction)
             return tf.reshape(found, self._statistic_shape)
-        row = tf.reshape(reduction(values, self._down), self._by_group)
-        return reduction(row, self._along)
+        return reduction(self._reduce_down(values, reduction), self._along)
+
+    def _reduce_down(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
+        """Reduce each column to one number, in the shape of a row by groups."""
+        if self._segments is not None and not self._is_part(values):
+            row = self._segments.mean(values)
+        else:
+            row = reduction(values, self._down)
+        return tf.reshape(row, self._by_group)
+
+    def _is_part(self, values: tf.Tensor) -> bool:
+        return isinstance(self._rows, int) and values.shape[1] != self._rows
 
     def _can_take_norms(self) -> bool:
         if self._is_one_piece:
-            return len(self._sums) == 1
+            return len(self._sums) == 1 and self._has_known_sizes()
         repeats, _, size, after = self._row
         return reductions.are_short(self._rows) and reductions.are_short(
             repeats, size, after
