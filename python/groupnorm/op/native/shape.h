@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 namespace groupnorm {
 
@@ -44,9 +45,9 @@ class Mask {
     while (begin < end) {
       const int64_t first = begin / repeat_, last = CeilDiv(end, repeat_);
       const bool counts = values[first] != 0;
-      int64_t i = first + 1;
-      while (i < last && (values[i] != 0) == counts) ++i;
-      const int64_t stop = std::min(end, i * repeat_);
+      const int64_t next = counts ? FirstZero(values, first, last)
+                                  : FirstOther(values, first, last);
+      const int64_t stop = std::min(end, next * repeat_);
       f(begin, stop, counts);
       begin = stop;
     }
@@ -61,6 +62,22 @@ class Mask {
   }
 
  private:
+  // Where in a range the first value is that is 0, or that is not; its end if none is.
+  // A mask is read for each group, so that byte by byte it would cost as much as the data.
+  static int64_t FirstZero(const unsigned char* values, int64_t i, int64_t end) {
+    const void* at = std::memchr(values + i, 0, end - i);
+    return at ? static_cast<const unsigned char*>(at) - values : end;
+  }
+
+  static int64_t FirstOther(const unsigned char* values, int64_t i, int64_t end) {
+    for (uint64_t eight; i + 8 <= end; i += 8) {
+      std::memcpy(&eight, values + i, 8);
+      if (eight != 0) break;
+    }
+    while (i < end && values[i] == 0) ++i;
+    return i;
+  }
+
   const unsigned char* values_ = nullptr;
   int64_t positions_ = 1, repeat_ = 1;
 };
