@@ -156,7 +156,7 @@ def test_of_a_wrapper_the_inner_optimizer_is_left(name, inner, target):
 def test_what_has_no_equal_is_left_out_by_name(name, words, target):
     report = groupnorm.migrate(FIXTURES / f"{name}.h5", target)
     assert f"It is not compiled, as Keras 3 has {words}" in str(report)
-    assert "custom_objects={'Addons>" in str(report)
+    assert "give one as 'Addons>" in str(report)
 
 
 def test_operations_of_tensorflow_2_3(target):

@@ -105,7 +105,7 @@ def new_activation(name: str, shape: tuple[Any, ...] | None) -> Any:
         raise MigrationError(
             f"{tail} of TensorFlow Addons, of which Keras 3 has no activation, is that "
             "of a cell or an inner layer, where migrate cannot put operations in its "
-            f"place. Give one: custom_objects={{{name!r}: ...}}."
+            f"place. Give one as {name!r} in custom_objects."
         )
     check_layers_are_read(f"{tail} of TensorFlow Addons becomes a layer of operations")
     return keras.saving.serialize_keras_object(of_operations(tail, shape))

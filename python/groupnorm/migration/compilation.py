@@ -204,7 +204,7 @@ def _unknown(name: Any) -> ValueError:
             "have: update it, or"
         )
     return ValueError(
-        f"{name!r} is not of Keras: give it as custom_objects={{{name!r}: ...}}, or"
+        f"{name!r} is not of Keras: give it by this name in custom_objects, or"
     )
 
 

@@ -152,7 +152,7 @@ def _class(layer: str, old_class: type) -> Any:
         return _OURS[old_class]
     registered = tf_keras.saving.get_registered_name(old_class)
     found = keras.saving.get_registered_object(registered)
-    advice = f"give a Keras 3 class as custom_objects={{{registered!r}: ...}}"
+    advice = f"give a Keras 3 class as {registered!r} in custom_objects"
     if found is None and registered == old_class.__name__:
         found = getattr(
             keras.layers, _RENAMED_CLASSES.get(registered, registered), None

@@ -51,7 +51,7 @@ class Report:
         lines = [f"{self.old} -> {new}{dry}", "Changed:"]
         for layer, changes in self.changes.items():
             lines += [f"  {layer}:"] + [f"    {change}" for change in changes]
-        lines.append(f"  {self.unchanged} other layers are as they were.")
+        lines.append(f"Other layers, which are as they were: {self.unchanged}.")
         proved = [
             "Old and new predict the same on random input (largest difference: "
             f"{self.largest_difference:.1e} of the largest prediction).",
@@ -65,10 +65,10 @@ class Report:
     def _opening(self) -> list[str]:
         if not self.needs:
             return []
-        names = ", ".join(f"{name!r}: {name}" for name in self.needs)
+        names = ", ".join(self.needs)
         return [
-            "The new file names what is your own. Open it with "
-            f"load_model(path, custom_objects={{{names}}}), or register that before."
+            f"The new file names what is your own: {names}. Open it with load_model() "
+            "and that in custom_objects, or register it before."
         ]
 
 

@@ -156,5 +156,5 @@ def _no_equal(name: str) -> ValueError:
     why = _WHY_NOT.get(name, "")
     return ValueError(
         f"Keras 3 has no equal of {name} of TensorFlow Addons{why}: give one as "
-        f"custom_objects={{{_PREFIX + name!r}: ...}}, or"
+        f"{_PREFIX + name!r} in custom_objects, or"
     )
