@@ -73,7 +73,7 @@ class BackwardPlan {
     const Statistics* stats = StatsOf(unit);
     const Parameter<R> gamma(gamma_, 1, unit, layout_);
     const int64_t parts = layout_.parts(), channels = layout_.groups() * parts;
-    std::vector<double> share(unit.samples);
+    double* share = work->share();
     for (int64_t s = 0; s < unit.samples; ++s) share[s] = groups_.Share(unit, s);
     SetPlaces<3, R>(
         layout_, unit.samples, {work->slope(), work->curve(), work->offset()},

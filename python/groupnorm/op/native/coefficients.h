@@ -26,7 +26,7 @@ std::unique_ptr<S[]> Raw(int64_t size) {
 }
 
 // What a thread keeps of its unit: a value per place of everything that the
-// loops read or add to, and one per group or channel of each sample.
+// loops read or add to, and one per group, channel or sample.
 template <class R>
 class Work {
  public:
@@ -35,7 +35,8 @@ class Work {
         groups_(layout.batch() * layout.groups()),
         reals_(Raw<R>(6 * size_)),
         doubles_(layout.by_rows() ? nullptr : Raw<double>(3 * size_)),
-        shifts_(Raw<R>(groups_)),
+        shifts_(Raw<R>(groups_ + layout.batch())),
+        shares_(Raw<double>(layout.batch())),
         lanes_(layout.is_short() ? Raw<R>(2 * layout.Piece() * layout.groups())
                                  : nullptr) {
     const int64_t stride = layout.stride(), places = layout.places();
@@ -56,6 +57,8 @@ class Work {
   double* first() { return &doubles_[size_]; }
   double* second() { return &doubles_[2 * size_]; }
   R* group_shift() { return shifts_.get(); }
+  R* count() { return &shifts_[groups_]; }  // of the numbers looked at beforehand
+  double* share() { return shares_.get(); }
   R* lane_sum() { return lanes_.get(); }
 
   void ClearSums() { std::fill(first(), first() + 2 * size_, 0.0); }
@@ -64,7 +67,9 @@ class Work {
   const int64_t size_, groups_;
   std::unique_ptr<R[]> reals_;
   std::unique_ptr<double[]> doubles_;
-  std::unique_ptr<R[]> shifts_, lanes_;
+  std::unique_ptr<R[]> shifts_;
+  std::unique_ptr<double[]> shares_;
+  std::unique_ptr<R[]> lanes_;
 };
 
 // Call f(n), with the smallest numbers as constants: loops of so few steps cost

@@ -37,15 +37,12 @@ class ForwardPlan {
 
   // A shift near the mean, kept where the mean will be.
   void Start(const Unit& unit, Work<R>* work) {
-    std::vector<Sums> sums(groups_.Of(unit));
-    std::vector<int64_t> counts(unit.samples);
-    layout_.by_rows() ? ProbeRows(unit, work, &sums, &counts)
-                      : ProbeColumns(unit, work, &sums, &counts);
+    layout_.by_rows() ? ProbeRows(unit, work) : ProbeColumns(unit, work);
     Statistics* stats = StatsOf(unit);
     for (int64_t s = 0, g = 0; s < unit.samples; ++s) {
-      const double share = counts[s] ? 1.0 / counts[s] : 0;
+      const R count = work->count()[s], share = count > 0 ? 1 / count : 0;
       for (int64_t i = 0; i < layout_.groups(); ++i, ++g) {
-        const R shift = static_cast<R>(sums[g].first * share);
+        const R shift = work->group_shift()[g] * share;
         stats[g].mean = std::isfinite(shift) ? shift : 0;
       }
     }
@@ -129,11 +126,11 @@ class ForwardPlan {
  private:
   Statistics* StatsOf(const Unit& unit) const { return stats_ + groups_.First(unit); }
 
-  // Sums x over a few positions that count, spread evenly and away from the
-  // ends. `counts` is how many values of a group that is, for each sample.
-  void ProbeColumns(const Unit& unit, Work<R>* work, std::vector<Sums>* sums,
-                    std::vector<int64_t>* counts) {
+  // Sums x over a few positions that count, spread evenly and away from the ends,
+  // where the shifts of groups will be; and how many values of a group that is.
+  void ProbeColumns(const Unit& unit, Work<R>* work) {
     const Shape& shape = layout_.shape();
+    std::fill_n(work->count(), unit.samples, R(0));
     std::fill_n(work->shift(), unit.samples * layout_.stride(), R(0));
     work->ClearSums();
     for (int64_t s = 0; s < unit.samples; ++s) {
@@ -145,7 +142,7 @@ class ForwardPlan {
                           work->shift() + lane, work->first() + lane,
                           work->second() + lane},
             rows, row);
-        (*counts)[s] += rows * shape.B * shape.D();
+        work->count()[s] += rows * shape.B * shape.D();
       };
       mask_.ForEachRange(sample, 0, shape.Positions(),
                          [&](int64_t begin, int64_t end, bool counts) {
@@ -160,15 +157,17 @@ class ForwardPlan {
                              probe(begin / shape.B + step / 2, some, step);
                          });
     }
-    FoldLanes(layout_, unit.samples, layout_.D(), layout_.Period(), work, sums->data());
+    std::vector<Sums> sums(groups_.Of(unit));
+    FoldLanes(layout_, unit.samples, layout_.D(), layout_.Period(), work, sums.data());
+    for (size_t g = 0; g < sums.size(); ++g)
+      work->group_shift()[g] = static_cast<R>(sums[g].first);
   }
 
-  void ProbeRows(const Unit& unit, Work<R>* work, std::vector<Sums>* sums,
-                 std::vector<int64_t>* counts) {
+  void ProbeRows(const Unit& unit, Work<R>* work) {
     const Shape& shape = layout_.shape();
     const int64_t piece = layout_.Piece(), B = shape.B;
-    const R zero = 0;
-    std::fill_n(work->group_shift(), groups_.Of(unit), zero);
+    R* sums = work->group_shift();
+    std::fill_n(sums, groups_.Of(unit), R(0));
     if (!mask_ || layout_.is_short()) {
       const int64_t width = piece < 64 ? kPad : std::min<int64_t>(32, piece);
       const int64_t probes = Between(1, shape.A * piece / 512, 16);
@@ -176,13 +175,12 @@ class ForwardPlan {
       for (int64_t at = step / 2; at < probes * step; at += step) {
         const int64_t from = std::min(at % piece, piece - width);
         const T* x = x_ + layout_.Offset(unit, at / piece) + from;
-        groupnorm::Run(RowMoments<T, R>{x, piece, work->group_shift(),
-                                        sums->data(), 1},
-                       groups_.Of(unit), width);
+        groupnorm::Run(RowProbe<T>{x, piece, sums}, groups_.Of(unit), width);
       }
-      std::fill(counts->begin(), counts->end(), probes * width);
+      std::fill_n(work->count(), unit.samples, R(probes * width));
       return;
     }
+    std::fill_n(work->count(), unit.samples, R(0));
     for (int64_t s = 0; s < unit.samples; ++s) {
       const int64_t groups = layout_.groups();
       const auto probe = [&](int64_t position, int64_t width) {
@@ -190,10 +188,8 @@ class ForwardPlan {
         const Unit one = {unit.sample + s, 1, unit.slice, unit.block};
         const T* x = x_ + layout_.Offset(one, position / B) +
                      layout_.D() / 2 * B + position % B;
-        groupnorm::Run(RowMoments<T, R>{x, piece, work->group_shift(),
-                                        sums->data() + s * groups, 1},
-                       groups, width);
-        (*counts)[s] += width;
+        groupnorm::Run(RowProbe<T>{x, piece, sums + s * groups}, groups, width);
+        work->count()[s] += width;
       };
       mask_.ForEachRange(
           unit.sample + s, 0, shape.Positions(),

@@ -113,6 +113,15 @@ struct Gradient {
 // row. Where gamma (or beta) is given, it has a value for each lane of each of
 // `period` rows, after which it starts again.
 
+// sum += x, for each row.
+template <class T>
+struct RowProbe {
+  using Real = RealOf<T>;
+  const T* x;
+  int64_t stride;
+  Real* sum;
+};
+
 // sums += x - shift and (x - shift)^2; the rows have a shift and sums each if
 // `step` is 1, one for all if it is 0.
 template <class T, class R>
