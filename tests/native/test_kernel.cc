@@ -323,6 +323,7 @@ const Shape kShapes[] = {
     {300, 1, 2, 40, 2},    {1, 30000, 3, 1, 3},   {2, 9000, 16, 1, 4},
     {3, 5000, 30, 1, 6},   {1, 1, 4, 40000, 2},   {1, 3, 2, 50001, 1},
     {5, 1, 6, 12345, 3},   {40, 130, 64, 1, 8},   {1, 2, 70000, 1, 10},
+    {7, 1, 4096, 1, 32},   {2, 1, 8192, 1, 8},    {5, 1, 864, 5, 32},
 };
 
 template <class T>
@@ -342,9 +343,10 @@ template <class T>
 void TestDrawn(uint64_t seed, int count) {
   Random random(seed);
   for (int i = 0; i < count; ++i) {
-    const int64_t A = random.Uniform() < 0.4 ? 1 : random.Size(1, 300);
-    const int64_t B = random.Uniform() < 0.4 ? 1 : random.Size(1, 300);
-    const int64_t D = random.Size(1, 60), G = random.Size(1, 40);
+    const bool dense = random.Uniform() < 0.2;  // many channels without positions
+    const int64_t A = dense || random.Uniform() < 0.4 ? 1 : random.Size(1, 300);
+    const int64_t B = dense || random.Uniform() < 0.4 ? 1 : random.Size(1, 300);
+    const int64_t D = random.Size(1, dense ? 300 : 60), G = random.Size(1, 40);
     const int64_t N = random.Size(1, std::max<int64_t>(1, 20000 / (A * B * D * G)));
     const double shift = random.Of(std::vector<double>{0, 0, 30, 1e4});
     // Far from 0 a double's last digit alone is more than its tolerance.

@@ -37,7 +37,7 @@ class Layout {
     const int64_t batch = Between(1, (short_ ? kShortBatch : kBatch) / sample, 64);
     batch_ = by_rows_ && shape.A > 1 ? 1 : std::min(shape.N, batch);
     groups_ = shape.G;
-    if (by_rows_) {
+    if (by_rows_ && batch_ == 1) {  // or rows of one sample and the next would not adjoin
       groups_ = 1;
       while (shape.G % groups_ || groups_ * shape.A * piece < kBatch) {
         if (groups_ == shape.G) break;
