@@ -157,7 +157,9 @@ struct Problem {
 template <class T>
 struct Answer {
   std::vector<T> y, dx, dgamma, dbeta;
-  T scale_dx = 0;  // of gamma * dy * rstd
+  // Of what cancels in the gradients: gamma * dy * rstd, and a channel's sum, which is
+  // often as large as the root of the sum of squares, but may be 0.
+  T scale_dx = 0, scale_dgamma = 0, scale_dbeta = 0;
 };
 
 template <class T>
@@ -199,6 +201,8 @@ Answer<long double> Definition(const Problem<T>& p) {
     answer.y.push_back(xhat(i) * gamma(i) + beta);
     answer.dgamma[c] += product(i);
     answer.dbeta[c] += dy(i);
+    answer.scale_dgamma += product(i) * product(i) / p.shape.C;
+    answer.scale_dbeta += dy(i) * dy(i) / p.shape.C;
     if (count[g] == 0) continue;
     m[g] += gamma(i) * dy(i) / count[g];
     k[g] += gamma(i) * product(i) / count[g];
@@ -210,6 +214,8 @@ Answer<long double> Definition(const Problem<T>& p) {
     answer.dx.push_back(rstd(g) * (direct - through));
     answer.scale_dx = std::max(answer.scale_dx, std::fabs(rstd(g) * direct));
   }
+  answer.scale_dgamma = std::sqrt(answer.scale_dgamma);
+  answer.scale_dbeta = std::sqrt(answer.scale_dbeta);
   return answer;
 }
 
@@ -287,8 +293,8 @@ void Verify(const Problem<T>& p, const std::string& what,
   const auto want = Definition(p);
   const auto got = Compute(p);
   const double errors[] = {Error(got.y, want.y), Error(got.dx, want.dx, want.scale_dx),
-                           Error(got.dgamma, want.dgamma),
-                           Error(got.dbeta, want.dbeta)};
+                           Error(got.dgamma, want.dgamma, want.scale_dgamma),
+                           Error(got.dbeta, want.dbeta, want.scale_dbeta)};
   const char* names[] = {"y", "dx", "dgamma", "dbeta"};
   for (int i = 0; i < 4; ++i)
     Expect(errors[i] <= tolerance,
@@ -324,6 +330,7 @@ const Shape kShapes[] = {
     {3, 5000, 30, 1, 6},   {1, 1, 4, 40000, 2},   {1, 3, 2, 50001, 1},
     {5, 1, 6, 12345, 3},   {40, 130, 64, 1, 8},   {1, 2, 70000, 1, 10},
     {7, 1, 4096, 1, 32},   {2, 1, 8192, 1, 8},    {5, 1, 864, 5, 32},
+    {3, 5, 770, 1, 1},     {20, 33, 1027, 1, 1},  {2, 150, 900, 1, 1},
 };
 
 template <class T>
@@ -343,10 +350,14 @@ template <class T>
 void TestDrawn(uint64_t seed, int count) {
   Random random(seed);
   for (int i = 0; i < count; ++i) {
-    const bool dense = random.Uniform() < 0.2;  // many channels without positions
+    // Many channels without positions; very many, and all in one group.
+    const double kind = random.Uniform();
+    const bool dense = kind < 0.2, wide = kind > 0.9;
     const int64_t A = dense || random.Uniform() < 0.4 ? 1 : random.Size(1, 300);
-    const int64_t B = dense || random.Uniform() < 0.4 ? 1 : random.Size(1, 300);
-    const int64_t D = random.Size(1, dense ? 300 : 60), G = random.Size(1, 40);
+    const int64_t B =
+        dense || wide || random.Uniform() < 0.4 ? 1 : random.Size(1, 300);
+    const int64_t D = wide ? random.Size(700, 1200) : random.Size(1, dense ? 300 : 60);
+    const int64_t G = wide ? 1 : random.Size(1, 40);
     const int64_t N = random.Size(1, std::max<int64_t>(1, 20000 / (A * B * D * G)));
     const double shift = random.Of(std::vector<double>{0, 0, 30, 1e4});
     // Far from 0 a double's last digit alone is more than its tolerance.
@@ -407,7 +418,8 @@ void TestEmpty() {
 
 void TestShifts() {
   for (const Shape& shape : {Shape{2, 1000, 16, 1, 4}, Shape{2, 1, 16, 1000, 4},
-                             Shape{2, 30, 6, 9, 3}, Shape{3, 20, 5, 1, 5}})
+                             Shape{2, 30, 6, 9, 3}, Shape{3, 20, 5, 1, 5},
+                             Shape{2, 20, 800, 1, 1}})
     for (double shift : {1e2, 1e3, 1e4, 1e5}) {
       Problem<float> p(shape, shift);
       Verify(p, "shift " + std::to_string(shift));

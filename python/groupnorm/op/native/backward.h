@@ -163,7 +163,7 @@ class BackwardPlan {
                     work->first() + lane, work->second() + lane},
                 rows, width);
           });
-      return FoldLanes(layout_, unit.samples, 1, layout_.places(), work, part);
+      return FoldLanes(layout_, unit.samples, 1, work, part);
     }
     std::fill_n(part, unit.samples * layout_.places(), Sums{});
     const R* gamma = nullptr;

@@ -128,8 +128,9 @@ void SetPlaces(const Layout& layout, int64_t samples,
 }
 
 // The sum, as four chains of additions that a processor can overlap.
-inline double Total(const double* values, int64_t count) {
-  double part[4] = {};
+template <class R>
+inline R Total(const R* values, int64_t count) {
+  R part[4] = {};
   int64_t i = 0;
   for (; i + 4 <= count; i += 4)
     for (int k = 0; k < 4; ++k) part[k] += values[i + k];
@@ -137,16 +138,15 @@ inline double Total(const double* values, int64_t count) {
   return (part[0] + part[1]) + (part[2] + part[3]);
 }
 
-// By columns: adds up the lanes of each run of `channels` channels, of the first
-// `lanes` lanes of a sample.
+// By columns: adds up the lanes of each run of `channels` channels.
 template <class R>
-void FoldLanes(const Layout& layout, int64_t samples, int64_t channels, int64_t lanes,
-               Work<R>* work, Sums* sums) {
+void FoldLanes(const Layout& layout, int64_t samples, int64_t channels, Work<R>* work,
+               Sums* sums) {
   const int64_t period = layout.Period(), run = channels * layout.run();
   for (int64_t s = 0; s < samples; ++s) {
     double* first = work->first() + s * layout.stride();
     double* second = work->second() + s * layout.stride();
-    for (int64_t start = period; start < lanes; start += period) {
+    for (int64_t start = period; start < layout.places(); start += period) {
       for (int64_t i = 0; i < period; ++i) first[i] += first[start + i];
       for (int64_t i = 0; i < period; ++i) second[i] += second[start + i];
     }

@@ -132,16 +132,13 @@ class ForwardPlan {
     const Shape& shape = layout_.shape();
     std::fill_n(work->count(), unit.samples, R(0));
     std::fill_n(work->shift(), unit.samples * layout_.stride(), R(0));
-    work->ClearSums();
     for (int64_t s = 0; s < unit.samples; ++s) {
       const int64_t lane = s * layout_.stride(), sample = unit.sample + s;
       const auto probe = [&](int64_t a, int64_t rows, int64_t step) {
         const int64_t row = shape.C * shape.B;
-        groupnorm::Run(
-            Moments<T, R>{x_ + (sample * shape.A + a) * row, step * row,
-                          work->shift() + lane, work->first() + lane,
-                          work->second() + lane},
-            rows, row);
+        groupnorm::Run(Probe<T>{x_ + (sample * shape.A + a) * row, step * row,
+                                work->shift() + lane},
+                       rows, row);
         work->count()[s] += rows * shape.B * shape.D();
       };
       mask_.ForEachRange(sample, 0, shape.Positions(),
@@ -157,10 +154,12 @@ class ForwardPlan {
                              probe(begin / shape.B + step / 2, some, step);
                          });
     }
-    std::vector<Sums> sums(groups_.Of(unit));
-    FoldLanes(layout_, unit.samples, layout_.D(), layout_.Period(), work, sums.data());
-    for (size_t g = 0; g < sums.size(); ++g)
-      work->group_shift()[g] = static_cast<R>(sums[g].first);
+    WithConstant(layout_.Piece(), [&](auto piece) {
+      R* sum = work->group_shift();
+      for (int64_t s = 0; s < unit.samples; ++s)
+        for (int64_t g = 0; g < layout_.groups(); ++g)
+          *sum++ = Total(work->shift() + s * layout_.stride() + g * piece, piece);
+    });
   }
 
   void ProbeRows(const Unit& unit, Work<R>* work) {
@@ -216,8 +215,7 @@ class ForwardPlan {
                               work->first() + lane, work->second() + lane},
                 rows, width);
           });
-      return FoldLanes(layout_, unit.samples, layout_.D(), layout_.places(), work,
-                       part);
+      return FoldLanes(layout_, unit.samples, layout_.D(), work, part);
     }
     std::fill_n(part, groups_.Of(unit), Sums{});
     if (!mask_ || layout_.is_short()) {

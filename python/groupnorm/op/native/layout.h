@@ -23,7 +23,8 @@ struct Unit {
 //
 // By rows, where much of a group lies in one piece: a row is a channel's piece,
 // and there is one coefficient for each row. Where these pieces are short, a
-// row is a whole group's piece, and gamma and beta lie along it ("short").
+// row is a whole group's piece, and gamma and beta lie along it ("short"); so it is,
+// too, where one group has all of many channels: memory is read in its order then.
 //
 // The places of a coefficient are lanes or rows; `parts` of them in a group.
 class Layout {
@@ -32,7 +33,8 @@ class Layout {
     const int64_t piece = shape.D() * shape.B;  // of a group, in one
     const int64_t sample = shape.Positions() * shape.C;
     const bool torn = masked && shape.B > 1;  // where part of a piece counts
-    by_rows_ = shape.B >= kRun || torn || (shape.A == 1 && piece >= kPad);
+    by_rows_ = shape.B >= kRun || torn || (shape.A == 1 && piece >= kPad) ||
+               (!masked && HasWideRows(piece, sample));
     short_ = by_rows_ && shape.B < kRun && !torn;
     const int64_t batch = Between(1, (short_ ? kShortBatch : kBatch) / sample, 64);
     batch_ = by_rows_ && shape.A > 1 ? 1 : std::min(shape.N, batch);
@@ -152,12 +154,20 @@ class Layout {
 
  private:
   static constexpr int64_t kRun = 32;  // a channel's numbers that make a row
+  static constexpr int64_t kWide = 768;  // a position's that make one, if all do
   static constexpr int64_t kMinLanes = 64;
   static constexpr int64_t kBatch = 2048;   // elements
   // More where coefficients are few: sums for each lane are then put away less often.
   static constexpr int64_t kShortBatch = 16384;
   static constexpr int64_t kChunk = 65536;  // elements
   static constexpr int64_t kMostChunks = 256;
+
+  // Whether there is one group, of rows that are worth a visit each. They are not shared
+  // by threads, and their lanes are added in floats, so there must not be too many.
+  bool HasWideRows(int64_t piece, int64_t sample) const {
+    return shape_.G == 1 && shape_.B == 1 && piece >= kWide &&
+           sample <= (shape_.N > 1 ? 2 : 1) * kChunk;
+  }
 
   // By columns: as many positions as make whole vectors, and enough of them.
   int64_t PositionsSideBySide() const {

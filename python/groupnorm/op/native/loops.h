@@ -57,14 +57,25 @@ inline int64_t BlockRows(int64_t width, int sums) {
   return std::min<int64_t>(64, std::max<int64_t>(16, 8192 / width));
 }
 
+// sum += x, for each lane.
+template <class T>
+struct Probe {
+  using Real = RealOf<T>;
+  static constexpr int kSums = 1;
+  static constexpr int kTile = 4;  // vectors side by side, in registers
+  const T* x;
+  int64_t stride;  // elements from a row to the next
+  Real* sum;
+};
+
 // sum += x - shift, square += (x - shift)^2, for each lane.
 template <class T, class R>
 struct Moments {
   using Real = R;
   static constexpr int kSums = 2;
-  static constexpr int kTile = 4;  // vectors side by side, in registers
+  static constexpr int kTile = 4;
   const T* x;
-  int64_t stride;  // elements from a row to the next
+  int64_t stride;
   const R* shift;
   double *sum, *square;
 };
