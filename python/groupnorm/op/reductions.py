@@ -51,6 +51,10 @@ _SLICES = 8
 _WORTH_SLICES = 512
 # So few numbers side by side are added as fast without a product.
 _WORTH_PRODUCT = 16
+# Where a view with groups in one piece has positions, which may be several axes of the
+# input. To find its way in them XLA needs divisions, and only shifts for powers of two:
+# then it adds slices fast, and never products.
+_POSITIONS = 4
 # So many are added as pairs faster than twice.
 _WORTH_PAIRS = range(8, 33)
 
@@ -230,7 +234,9 @@ def _mean_on_cpu(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     if not longer or not _are_last(axes, x):
         return _mean_by_slices(x, axes)
     *others, last = longer
-    if not _WORTH_PRODUCT <= (x.shape[last] or 0) <= LONGEST_SUM:
+    length = x.shape[last] or 0
+    is_shifted = last == _POSITIONS and length & (length - 1) == 0
+    if is_shifted or not _WORTH_PRODUCT <= length <= LONGEST_SUM:
         return _mean_by_slices(x, axes)
     found = _mean_by_product(x, last)
     return _mean_by_slices(found, others) if others else found
@@ -248,11 +254,13 @@ def _mean_by_product(x: tf.Tensor, axis: int) -> tf.Tensor:
 
 
 def _mean_by_slices(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
-    """Add slices along the longest axis, which is elementwise, before the sum."""
+    """Add slices along an axis, which is elementwise, before the sum."""
     lengths = [x.shape[axis] for axis in axes]
     if are_short(*lengths) and math.prod(lengths) < _WORTH_SLICES:
         return tf.reduce_mean(x, axes, keepdims=True)
-    axis = _longest(x, axes)
+    # Slices of the first axis are the longest pieces of memory.
+    enough = (axis for axis in axes if (x.shape[axis] or 0) >= _SLICES)
+    axis = next(enough, None) or _longest(x, axes)
     length = x.shape[axis]
     if not length:
         return _mean_axes(x, axes)
