@@ -6,12 +6,12 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <memory>
 #include <type_traits>
 #include <utility>
 
 #include "layout.h"
 #include "loops.h"
+#include "memory.h"
 #include "shape.h"
 
 // Of a function that every channel goes through: compilers would rather call it.
@@ -19,19 +19,13 @@
 
 namespace groupnorm {
 
-// Memory that is not set to anything.
-template <class S>
-std::unique_ptr<S[]> Raw(int64_t size) {
-  return std::unique_ptr<S[]>(new S[size]);
-}
-
 // What a thread keeps of its unit: a value per place of everything that the
 // loops read or add to, and one per group, channel or sample.
 template <class R>
 class Work {
  public:
   explicit Work(const Layout& layout)
-      : size_(layout.batch() * layout.stride()),
+      : size_(RoundUp(layout.batch() * layout.stride(), kPad)),
         groups_(layout.batch() * layout.groups()),
         reals_(Raw<R>(6 * size_)),
         doubles_(layout.by_rows() ? nullptr : Raw<double>(3 * size_)),
@@ -39,9 +33,14 @@ class Work {
         shares_(Raw<double>(layout.batch())),
         lanes_(layout.is_short() ? Raw<R>(2 * layout.Piece() * layout.groups())
                                  : nullptr) {
-    const int64_t stride = layout.stride(), places = layout.places();
-    for (int64_t at = 0; at < 6 * size_; at += stride)
-      std::fill_n(&reals_[at] + places, stride - places, R(0));
+    // What lies between the places of one sample and the next is read, too.
+    for (R* values = &reals_[0]; values < &reals_[6 * size_]; values += size_) {
+      for (int64_t s = 0; s < layout.batch(); ++s) {
+        const bool last = s + 1 == layout.batch();
+        std::fill(values + s * layout.stride() + layout.places(),
+                  values + (last ? size_ : (s + 1) * layout.stride()), R(0));
+      }
+    }
   }
 
   R* shift() { return &reals_[0]; }
@@ -65,11 +64,11 @@ class Work {
 
  private:
   const int64_t size_, groups_;
-  std::unique_ptr<R[]> reals_;
-  std::unique_ptr<double[]> doubles_;
-  std::unique_ptr<R[]> shifts_;
-  std::unique_ptr<double[]> shares_;
-  std::unique_ptr<R[]> lanes_;
+  Block<R> reals_;
+  Block<double> doubles_;
+  Block<R> shifts_;
+  Block<double> shares_;
+  Block<R> lanes_;
 };
 
 // Call f(n), with the smallest numbers as constants: loops of so few steps cost
@@ -211,7 +210,7 @@ class Lanes {
   const R* operator+(int64_t lane) const { return lanes_ + lane; }
 
  private:
-  std::unique_ptr<R[]> spread_;
+  Block<R> spread_;
   const R* lanes_ = nullptr;
 };
 

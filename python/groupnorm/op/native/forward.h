@@ -130,29 +130,14 @@ class ForwardPlan {
   // where the shifts of groups will be; and how many values of a group that is.
   void ProbeColumns(const Unit& unit, Work<R>* work) {
     const Shape& shape = layout_.shape();
-    std::fill_n(work->count(), unit.samples, R(0));
-    std::fill_n(work->shift(), unit.samples * layout_.stride(), R(0));
-    for (int64_t s = 0; s < unit.samples; ++s) {
-      const int64_t lane = s * layout_.stride(), sample = unit.sample + s;
-      const auto probe = [&](int64_t a, int64_t rows, int64_t step) {
-        const int64_t row = shape.C * shape.B;
-        groupnorm::Run(Probe<T>{x_ + (sample * shape.A + a) * row, step * row,
-                                work->shift() + lane},
-                       rows, row);
-        work->count()[s] += rows * shape.B * shape.D();
-      };
-      mask_.ForEachRange(sample, 0, shape.Positions(),
-                         [&](int64_t begin, int64_t end, bool counts) {
-                           const int64_t rows = (end - begin) / shape.B;
-                           // With few numbers of a group the shift is often far off,
-                           // and all must be summed again.
-                           const int64_t least = CeilDiv(8, shape.D() * shape.B);
-                           const int64_t some =
-                               std::min(rows, Between(least, rows / 32, 8));
-                           const int64_t step = rows / some;
-                           if (counts)
-                             probe(begin / shape.B + step / 2, some, step);
-                         });
+    std::fill_n(work->shift(), RoundUp(unit.samples * layout_.stride(), kPad), R(0));
+    if (shape.A == 1 && !mask_) {
+      const int64_t row = shape.C * shape.B;
+      groupnorm::Run(Probe<T>{x_ + unit.sample * row, 0, work->shift()}, 1,
+                     unit.samples * row);
+      std::fill_n(work->count(), unit.samples, R(layout_.Piece()));
+    } else {
+      for (int64_t s = 0; s < unit.samples; ++s) ProbeColumnsOf(s, unit, work);
     }
     WithConstant(layout_.Piece(), [&](auto piece) {
       R* sum = work->group_shift();
@@ -160,6 +145,26 @@ class ForwardPlan {
         for (int64_t g = 0; g < layout_.groups(); ++g)
           *sum++ = Total(work->shift() + s * layout_.stride() + g * piece, piece);
     });
+  }
+
+  void ProbeColumnsOf(int64_t s, const Unit& unit, Work<R>* work) {
+    const Shape& shape = layout_.shape();
+    const int64_t row = shape.C * shape.B, sample = unit.sample + s;
+    work->count()[s] = 0;
+    const auto probe = [&](int64_t begin, int64_t end, bool counts) {
+      if (!counts) return;
+      // With few numbers of a group the shift is often far off, and all must be
+      // summed again.
+      const int64_t least = CeilDiv(8, shape.D() * shape.B);
+      const int64_t all = (end - begin) / shape.B;
+      const int64_t rows = std::min(all, Between(least, all / 32, 8));
+      const int64_t step = all / rows, a = begin / shape.B + step / 2;
+      groupnorm::Run(Probe<T>{x_ + (sample * shape.A + a) * row, step * row,
+                              work->shift() + s * layout_.stride()},
+                     rows, row);
+      work->count()[s] += rows * shape.B * shape.D();
+    };
+    mask_.ForEachRange(sample, 0, shape.Positions(), probe);
   }
 
   void ProbeRows(const Unit& unit, Work<R>* work) {

@@ -1,13 +1,13 @@
 // GroupnormForward and GroupnormBackward as TensorFlow operations, written on
 // TensorFlow's C API only, so that one library serves many TensorFlow versions.
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <initializer_list>
 #include <memory>
 #include <string>
 #include <type_traits>
-#include <vector>
 
 #include "kernel.h"
 #include "pages.h"
@@ -52,22 +52,50 @@ void Check(const Owned<TF_Status>& status) {
 // Call body() and hand what it throws to report(status).
 template <class Body, class Report>
 void Guard(Body body, Report report) {
-  Owned<TF_Status> status(TF_NewStatus());
+  const auto fail = [&](TF_Code code, const char* message) {
+    const Owned<TF_Status> status(TF_NewStatus());
+    TF_SetStatus(status.get(), code, message);
+    report(status.get());
+  };
   try {
-    return body();
+    body();
   } catch (const Failure& failure) {
-    TF_SetStatus(status.get(), failure.code, failure.message.c_str());
+    fail(failure.code, failure.message.c_str());
   } catch (const std::bad_alloc&) {
-    TF_SetStatus(status.get(), TF_RESOURCE_EXHAUSTED, "groupnorm: no memory");
+    fail(TF_RESOURCE_EXHAUSTED, "groupnorm: no memory");
   } catch (const std::exception& error) {
-    TF_SetStatus(status.get(), TF_INTERNAL, error.what());
+    fail(TF_INTERNAL, error.what());
   }
-  report(status.get());
 }
 
 // ------------------------------------------------------------------ tensors
 
-using Dims = std::vector<int64_t>;
+// The sizes of a tensor's axes: on the stack, for small tensors take less time than what
+// is asked of the C library.
+class Dims {
+ public:
+  Dims(std::initializer_list<int64_t> sizes) : size_(sizes.size()) {
+    std::copy(sizes.begin(), sizes.end(), sizes_);
+  }
+  explicit Dims(const TF_Tensor* tensor) : size_(TF_NumDims(tensor)) {
+    for (size_t i = 0; i < size_; ++i) sizes_[i] = TF_Dim(tensor, i);
+  }
+
+  size_t size() const { return size_; }
+  const int64_t* data() const { return sizes_; }
+  const int64_t* begin() const { return sizes_; }
+  const int64_t* end() const { return sizes_ + size_; }
+  int64_t operator[](size_t i) const { return sizes_[i]; }
+  bool operator==(const Dims& other) const {
+    return std::equal(begin(), end(), other.begin(), other.end());
+  }
+  bool operator!=(const Dims& other) const { return !(*this == other); }
+
+ private:
+  static constexpr size_t kMost = 254;  // of a tensor in TensorFlow
+  size_t size_;
+  int64_t sizes_[kMost];
+};
 
 std::string Text(const Dims& dims) {
   std::string text = "[";
@@ -78,11 +106,8 @@ std::string Text(const Dims& dims) {
 
 class Tensor {
  public:
-  explicit Tensor(TF_Tensor* tensor) : tensor_(tensor) {
-    dims_.resize(TF_NumDims(tensor));
-    for (size_t i = 0; i < dims_.size(); ++i) dims_[i] = TF_Dim(tensor, i);
-  }
-  const Dims& dims() const { return dims_; }
+  explicit Tensor(TF_Tensor* tensor) : tensor_(tensor) {}
+  Dims dims() const { return Dims(tensor_.get()); }
   template <class T>
   T* data() const {
     return static_cast<T*>(TF_TensorData(tensor_.get()));
@@ -95,7 +120,6 @@ class Tensor {
 
  private:
   Owned<TF_Tensor> tensor_;
-  Dims dims_;
 };
 
 class Context {
@@ -180,20 +204,21 @@ void CheckParameter(const char* name, const Dims& dims, const Shape& shape) {
 // at the end over which it stays the same; or is of shape [0] if there is none.
 Mask MakeMask(const Tensor& mask, const Dims& dims, const Attributes& attributes,
               const Shape& shape) {
-  if (mask.dims() == Dims{0}) return Mask();
+  const Dims given = mask.dims();
+  if (given == Dims{0}) return Mask();
   const auto message = [&] {
     return "groupnorm: mask must have shape " + Text(dims) + " with 1 for axis " +
            std::to_string(attributes.axis) + " (and for axes at the end), got " +
-           Text(mask.dims());
+           Text(given);
   };
-  Check(mask.dims().size() == dims.size(), message);
+  Check(given.size() == dims.size(), message);
   int64_t repeat = 1;
   bool at_end = true;
   for (int64_t i = dims.size() - 1; i >= 0; --i) {
     const int64_t size = i == attributes.axis ? 1 : dims[i];
-    at_end &= i > 0 && mask.dims()[i] == 1;
+    at_end &= i > 0 && given[i] == 1;
     if (at_end) repeat *= size;
-    Check(at_end || mask.dims()[i] == size, message);
+    Check(at_end || given[i] == size, message);
   }
   return Mask(mask.data<unsigned char>(), shape.Positions(), repeat);
 }

@@ -27,12 +27,12 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <vector>
 
 #include "backward.h"
 #include "forward.h"
 #include "layout.h"
 #include "loops.h"
+#include "memory.h"
 #include "schedule.h"
 #include "shape.h"
 
@@ -58,12 +58,12 @@ template <class T>
 void Backward(const Shape& shape, const Mask& mask, const T* x,
               const RealOf<T>* gamma, const Statistics* stats, const T* dy, T* dx,
               RealOf<T>* dgamma, RealOf<T>* dbeta) {
-  std::vector<Sums> total(shape.C);
+  const auto total = Raw<Sums>(shape.C);
   if (shape.Size() > 0) {
     const Layout layout(shape, bool(mask));
     Schedule<RealOf<T>> schedule(layout, layout.groups() * layout.parts());
-    std::vector<Sums> blocks(schedule.Blocks() * shape.C);
-    BackwardPlan<T> plan(layout, mask, x, gamma, stats, dy, dx, blocks.data());
+    const auto blocks = Raw<Sums>(schedule.Blocks() * shape.C);
+    BackwardPlan<T> plan(layout, mask, x, gamma, stats, dy, dx, blocks.get());
     schedule.Run(&plan);
     for (int64_t block = 0; block < schedule.Blocks(); ++block)
       for (int64_t c = 0; c < shape.C; ++c) total[c] += blocks[block * shape.C + c];

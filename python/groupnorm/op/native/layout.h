@@ -33,9 +33,10 @@ class Layout {
     const int64_t piece = shape.D() * shape.B;  // of a group, in one
     const int64_t sample = shape.Positions() * shape.C;
     const bool torn = masked && shape.B > 1;  // where part of a piece counts
-    by_rows_ = shape.B >= kRun || torn || (shape.A == 1 && piece >= kPad) ||
+    const int64_t run = shape.C * shape.B > kShortLanes ? kRun / 2 : kRun;
+    by_rows_ = shape.B >= run || torn || (shape.A == 1 && piece >= kPad) ||
                (!masked && HasWideRows(piece, sample));
-    short_ = by_rows_ && shape.B < kRun && !torn;
+    short_ = by_rows_ && shape.B < run && !torn;
     const int64_t batch = Between(1, (short_ ? kShortBatch : kBatch) / sample, 64);
     batch_ = by_rows_ && shape.A > 1 ? 1 : std::min(shape.N, batch);
     groups_ = shape.G;
@@ -69,9 +70,12 @@ class Layout {
   int64_t D() const { return shape_.D(); }
   int64_t chunks() const { return CeilDiv(elements_, chunk_); }
   int64_t parts() const { return parts_; }
-  // Of a sample in a unit, and with what it takes to keep columns aligned.
+  // Of a sample in a unit, and with what it takes to keep columns aligned: samples of
+  // one row each are a single one, as they are in memory.
   int64_t places() const { return places_; }
-  int64_t stride() const { return by_rows_ ? places_ : RoundUp(places_, kPad); }
+  int64_t stride() const {
+    return by_rows_ || shape_.A == 1 ? places_ : RoundUp(places_, kPad);
+  }
   // Neighbouring lanes that belong to one channel.
   int64_t run() const { return run_; }
   // Places after which the channels start again.
@@ -88,6 +92,10 @@ class Layout {
     const int64_t begin = chunk * chunk_;
     const int64_t end = std::min(elements_, begin + chunk_);
     const int64_t row = channels_ * shape_.B;  // of one position before them
+    if (shape_.A == 1 && !mask) {
+      const int64_t offset = unit.sample * elements_;
+      return f(0, offset, 1, unit.samples * elements_, true);
+    }
     for (int64_t s = 0; s < unit.samples; ++s) {
       const int64_t sample = unit.sample + s;
       const auto rows = [&](int64_t from, int64_t to, bool counts) {
@@ -154,6 +162,8 @@ class Layout {
 
  private:
   static constexpr int64_t kRun = 32;  // a channel's numbers that make a row
+  // Or half as many, where what lies along short rows would not stay in a first cache.
+  static constexpr int64_t kShortLanes = 8192;
   static constexpr int64_t kWide = 768;  // a position's that make one, if all do
   static constexpr int64_t kMinLanes = 64;
   static constexpr int64_t kBatch = 2048;   // elements

@@ -9,6 +9,7 @@
 #include "coefficients.h"
 #include "layout.h"
 #include "loops.h"
+#include "memory.h"
 #include "pool.h"
 
 namespace groupnorm {
@@ -93,9 +94,9 @@ class Schedule {
   void RunSplit(Plan* plan) {
     const int64_t units = N_ * slices_;
     const int64_t some = std::min(units, CeilDiv(kTasks * slots_, chunks_));
-    std::vector<Sums> parts(some * chunks_ * sums_);
+    const auto parts = Raw<Sums>(some * chunks_ * sums_);
     for (int64_t first = 0; first < units; first += some)
-      RunTogether(plan, first, std::min(some, units - first), parts.data());
+      RunTogether(plan, first, std::min(some, units - first), parts.get());
   }
 
   template <class Plan>
