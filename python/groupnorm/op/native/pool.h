@@ -18,26 +18,44 @@
 #include <system_error>
 #include <thread>
 
+#include "memory.h"
+
 namespace groupnorm {
 
 // A loop over tasks that several threads take from, each under a slot number
 // of its own. It lives on the stack of the thread that called ForEach, which
 // always takes part: a job never depends on a worker being free.
+//
+// A thread begins with the tasks of its slot and then takes from the others. So the
+// same thread has the same part of the data in one pass after the other, and often from
+// call to call, and finds it in its own cache.
 class Job {
  public:
   using Body = void (*)(void* self, int64_t task, int slot);
 
   Job(Body body, void* self, int64_t tasks, int slots)
-      : body_(body), self_(self), tasks_(tasks), slots_(slots) {
+      : body_(body), self_(self), slots_(slots), shares_(Raw<Share>(slots)) {
+    for (int slot = 0; slot < slots; ++slot) {
+      shares_[slot].next = tasks * slot / slots;
+      shares_[slot].end = tasks * (slot + 1) / slots;
+    }
     std::fegetenv(&floating_point_);
   }
 
-  bool Full() const { return joined_ == slots_ || next_ >= tasks_; }
-
   // Under the pool's lock, all but Idle().
-  int Join() {
+  bool Full() const {
+    if (joined_ == slots_) return true;
+    return std::none_of(&shares_[0], &shares_[slots_], [](const Share& share) {
+      return share.next < share.end;
+    });
+  }
+  int Join(int wanted) {
     ++active_;
-    return joined_++;
+    ++joined_;
+    int slot = wanted % slots_;
+    while (shares_[slot].taken) slot = (slot + 1) % slots_;
+    shares_[slot].taken = true;
+    return slot;
   }
   bool Leave() { return --active_ == 0; }
   bool Idle() const { return active_ == 0; }
@@ -46,17 +64,26 @@ class Job {
   // modes, so that no result depends on the thread that computed it.
   void Work(int slot) {
     if (slot > 0) std::fesetenv(&floating_point_);
-    for (int64_t task; (task = next_.fetch_add(1)) < tasks_;)
-      body_(self_, task, slot);
+    for (int i = 0; i < slots_; ++i) {
+      Share& share = shares_[(slot + i) % slots_];
+      for (int64_t task; (task = share.next.fetch_add(1)) < share.end;)
+        body_(self_, task, slot);
+    }
   }
 
  private:
+  struct Share {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+    bool taken = false;
+    char apart[64] = {};  // from what another thread writes
+  };
+
   const Body body_;
   void* const self_;
-  const int64_t tasks_;
   const int slots_;
+  const Block<Share> shares_;
   std::fenv_t floating_point_;
-  std::atomic<int64_t> next_{0};
   int joined_ = 0;
   std::atomic<int> active_{0};
 };
@@ -82,12 +109,12 @@ class Pool {
   void Run(Job* job, int helpers) {
     std::unique_lock<std::mutex> lock(mutex_);
     Grow(helpers);
-    job->Join();
+    const int slot = job->Join(0);
     jobs_.push_back(job);
     ++calls_;
     lock.unlock();
     for (int i = 0; i < helpers; ++i) wake_.notify_one();
-    job->Work(0);
+    job->Work(slot);
     lock.lock();
     jobs_.remove(job);
     job->Leave();
@@ -112,13 +139,13 @@ class Pool {
   void Grow(int helpers) {
     try {
       for (; workers_ < helpers; ++workers_)
-        std::thread([this] { Loop(); }).detach();
+        std::thread([this, slot = workers_ + 1] { Loop(slot); }).detach();
     } catch (const std::system_error&) {
       // The system gives no more threads: those that are there will do.
     }
   }
 
-  void Loop() {
+  void Loop(int wanted) {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
       Job* job = Waiting();
@@ -130,7 +157,7 @@ class Pool {
         if (calls_ == calls) wake_.wait(lock);
         continue;
       }
-      const int slot = job->Join();
+      const int slot = job->Join(wanted);
       lock.unlock();
       job->Work(slot);
       lock.lock();
