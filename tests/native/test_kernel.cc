@@ -576,7 +576,7 @@ struct Modes {
 // Two tasks that wait for each other: one of them is a worker's.
 bool WorkerHas(const Modes& modes) {
   std::atomic<int> there{0}, same{0};
-  ForEach(2, 2, [&](int64_t, int) {
+  ForEach(2, 2, kForth, [&](int64_t, int) {
     ++there;
     for (int i = 0; there < 2 && i < 10000; ++i) usleep(1000);
     same += Modes() == modes;

@@ -22,6 +22,10 @@
 
 namespace groupnorm {
 
+// In which order a thread does the tasks that it begins with. What came last is in its
+// cache still, so that who comes back the same way finds more there.
+enum Order { kForth, kBack };
+
 // A loop over tasks that several threads take from, each under a slot number
 // of its own. It lives on the stack of the thread that called ForEach, which
 // always takes part: a job never depends on a worker being free.
@@ -33,11 +37,16 @@ class Job {
  public:
   using Body = void (*)(void* self, int64_t task, int slot);
 
-  Job(Body body, void* self, int64_t tasks, int slots)
-      : body_(body), self_(self), slots_(slots), shares_(Raw<Share>(slots)) {
+  Job(Body body, void* self, int64_t tasks, int slots, Order order)
+      : body_(body),
+        self_(self),
+        slots_(slots),
+        order_(order),
+        shares_(Raw<Share>(slots)) {
     for (int slot = 0; slot < slots; ++slot) {
-      shares_[slot].next = tasks * slot / slots;
-      shares_[slot].end = tasks * (slot + 1) / slots;
+      Share& share = shares_[slot];
+      share.next = share.begin = tasks * slot / slots;
+      share.end = tasks * (slot + 1) / slots;
     }
     std::fegetenv(&floating_point_);
   }
@@ -67,14 +76,14 @@ class Job {
     for (int i = 0; i < slots_; ++i) {
       Share& share = shares_[(slot + i) % slots_];
       for (int64_t task; (task = share.next.fetch_add(1)) < share.end;)
-        body_(self_, task, slot);
+        body_(self_, order_ == kBack ? share.begin + share.end - 1 - task : task, slot);
     }
   }
 
  private:
   struct Share {
     std::atomic<int64_t> next{0};
-    int64_t end = 0;
+    int64_t begin = 0, end = 0;
     bool taken = false;
     char apart[64] = {};  // from what another thread writes
   };
@@ -82,6 +91,7 @@ class Job {
   const Body body_;
   void* const self_;
   const int slots_;
+  const Order order_;
   const Block<Share> shares_;
   std::fenv_t floating_point_;
   int joined_ = 0;
@@ -205,14 +215,14 @@ inline int Threads() {
 // Call body(task, slot) for every task, on up to `slots` threads; no two
 // calls that run at the same time have the same slot. The body must not throw.
 template <class F>
-void ForEach(int64_t tasks, int slots, F body) {
+void ForEach(int64_t tasks, int slots, Order order, F body) {
   if (slots <= 1 || tasks <= 1) {
-    for (int64_t task = 0; task < tasks; ++task) body(task, 0);
+    for (int64_t i = 0; i < tasks; ++i) body(order == kBack ? tasks - 1 - i : i, 0);
     return;
   }
   Job job([](void* self, int64_t task,
              int slot) { (*static_cast<F*>(self))(task, slot); },
-          &body, tasks, slots);
+          &body, tasks, slots, order);
   Pool::Get().Run(&job,
                   static_cast<int>(std::min<int64_t>(slots, tasks)) - 1);
 }

@@ -61,7 +61,7 @@ class Schedule {
   template <class Plan>
   void RunWhole(Plan* plan) {
     const auto scratch = Raw<Sums>(2 * sums_ * slots_);
-    ForEach(Blocks() * slices_, slots_, [&](int64_t task, int slot) {
+    ForEach(Blocks() * slices_, slots_, kForth, [&](int64_t task, int slot) {
       const int64_t block = task / slices_, slice = task % slices_;
       Sums* total = &scratch[2 * sums_ * slot];
       const int64_t end = Begin(block + 1);
@@ -84,8 +84,8 @@ class Schedule {
     }
     plan->Finish(unit, total, work);
     plan->SetUp(unit, total, work);
-    for (int64_t chunk = 0; chunk < chunks_; ++chunk)
-      plan->Apply(unit, chunk, work);
+    // Back from the last one, which is in the cache still.
+    for (int64_t chunk = chunks_; chunk-- > 0;) plan->Apply(unit, chunk, work);
   }
 
   // Few units: the threads share each of them, chunk by chunk. Not more of them at a
@@ -105,7 +105,7 @@ class Schedule {
       return parts + (unit * chunks_ + chunk) * sums_;
     };
     for (int64_t i = 0; i < units; ++i) plan->Start(At(first + i), &work_[0]);
-    ForEach(units * chunks_, slots_, [&](int64_t task, int slot) {
+    ForEach(units * chunks_, slots_, kForth, [&](int64_t task, int slot) {
       const int64_t i = task / chunks_, chunk = task % chunks_;
       plan->Load(At(first + i), &work_[slot]);
       plan->Sum(At(first + i), chunk, &work_[slot], part(i, chunk));
@@ -115,7 +115,7 @@ class Schedule {
         Add(part(i, chunk), part(i, 0));
       plan->Finish(At(first + i), part(i, 0), &work_[0]);
     }
-    ForEach(units * chunks_, slots_, [&](int64_t task, int slot) {
+    ForEach(units * chunks_, slots_, kBack, [&](int64_t task, int slot) {
       const int64_t i = task / chunks_, chunk = task % chunks_;
       plan->Load(At(first + i), &work_[slot]);
       plan->SetUp(At(first + i), part(i, 0), &work_[slot]);
