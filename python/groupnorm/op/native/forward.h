@@ -16,6 +16,11 @@
 
 namespace groupnorm {
 
+// Bytes of an output that is stored past the caches. A line that is stored in a cache
+// has to be read first; what is larger than caches that are near does not stay there.
+// (Half precision, which is computed longer, gains nothing.)
+inline size_t least_past = 6 << 20;
+
 template <class T>
 class ForwardPlan {
   using R = RealOf<T>;
@@ -33,6 +38,8 @@ class ForwardPlan {
         beta_lanes_(layout, beta, 0),
         epsilon_(epsilon),
         y_(y),
+        past_(std::is_same<T, R>::value && x != y &&
+              layout.shape().Size() * sizeof(T) >= least_past),
         stats_(stats) {}
 
   // A shift near the mean, kept where the mean will be.
@@ -95,18 +102,24 @@ class ForwardPlan {
   }
 
   void Apply(const Unit& unit, int64_t chunk, Work<R>* work) {
-    if (!layout_.by_rows()) {
-      layout_.ForEachColumnPiece(
-          unit, chunk, Mask(),
-          [&](int64_t s, int64_t offset, int64_t rows, int64_t width, bool) {
-            const int64_t lane = s * layout_.stride();
-            groupnorm::Run(Affine<T>{x_ + offset, y_ + offset, width,
-                                     work->shift() + lane, work->scale() + lane,
-                                     work->offset() + lane},
-                           rows, width);
-          });
-      return;
-    }
+    layout_.by_rows() ? ApplyRows(unit, chunk, work) : ApplyColumns(unit, chunk, work);
+    if (past_) Arrive();
+  }
+
+ private:
+  void ApplyColumns(const Unit& unit, int64_t chunk, Work<R>* work) {
+    layout_.ForEachColumnPiece(
+        unit, chunk, Mask(),
+        [&](int64_t s, int64_t offset, int64_t rows, int64_t width, bool) {
+          const int64_t lane = s * layout_.stride();
+          groupnorm::Run(Affine<T>{x_ + offset, y_ + offset, width,
+                                   work->shift() + lane, work->scale() + lane,
+                                   work->offset() + lane, past_},
+                         rows, width);
+        });
+  }
+
+  void ApplyRows(const Unit& unit, int64_t chunk, Work<R>* work) {
     const int64_t width = layout_.is_short() ? layout_.Piece() : layout_.shape().B;
     const int64_t lane = unit.slice * layout_.groups() * layout_.Piece();
     layout_.ForEachRowPiece(
@@ -114,7 +127,7 @@ class ForwardPlan {
         [&](int64_t offset, int64_t row, int64_t rows, int64_t, int64_t columns) {
           RowAffine<T> loop{x_ + offset, y_ + offset, columns, work->shift() + row,
                             work->scale() + row, work->offset() + row, nullptr,
-                            nullptr, layout_.groups()};
+                            nullptr, layout_.groups(), past_};
           if (layout_.is_short()) {
             loop.gamma = gamma_lanes_ + lane;
             loop.beta = beta_lanes_ + lane;
@@ -123,7 +136,6 @@ class ForwardPlan {
         });
   }
 
- private:
   Statistics* StatsOf(const Unit& unit) const { return stats_ + groups_.First(unit); }
 
   // Sums x over a few positions that count, spread evenly and away from the ends,
@@ -303,6 +315,7 @@ class ForwardPlan {
   const Lanes<R> gamma_lanes_, beta_lanes_;
   const double epsilon_;
   T* const y_;
+  const bool past_;
   Statistics* const stats_;
 };
 

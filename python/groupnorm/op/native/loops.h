@@ -80,7 +80,7 @@ struct Moments {
   double *sum, *square;
 };
 
-// y = (x - shift) * scale + offset.
+// y = (x - shift) * scale + offset; `past` the caches, if y is not x.
 template <class T>
 struct Affine {
   using Real = RealOf<T>;
@@ -90,6 +90,7 @@ struct Affine {
   T* y;
   int64_t stride;
   const Real *shift, *scale, *offset;
+  bool past = false;
 };
 
 // sum += dy, product += dy * xhat with xhat = (x - shift) * scale + rest: scaled
@@ -145,7 +146,7 @@ struct RowMoments {
   int64_t step;
 };
 
-// y = ((x - shift) * scale + offset) * gamma + beta.
+// y = ((x - shift) * scale + offset) * gamma + beta; `past` the caches, if y is not x.
 template <class T>
 struct RowAffine {
   using Real = RealOf<T>;
@@ -155,6 +156,7 @@ struct RowAffine {
   const Real *shift, *scale, *offset;
   const Real *gamma, *beta;
   int64_t period;
+  bool past = false;
 };
 
 // sums += gamma * dy and gamma * dy * xhat; where gamma is given, each lane of
@@ -220,6 +222,13 @@ inline bool HasAvx2() {
   return has;
 }
 #endif
+
+// Other threads see what was stored past the caches only after this.
+inline void Arrive() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
 
 // Run a loop over `rows` rows of `width` lanes.
 template <class Loop>
