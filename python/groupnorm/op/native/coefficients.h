@@ -33,13 +33,13 @@ class Work {
         shares_(Raw<double>(layout.batch())),
         lanes_(layout.is_short() ? Raw<R>(2 * layout.Piece() * layout.groups())
                                  : nullptr) {
-    // What lies between the places of one sample and the next is read, too.
-    for (R* values = &reals_[0]; values < &reals_[6 * size_]; values += size_) {
-      for (int64_t s = 0; s < layout.batch(); ++s) {
-        const bool last = s + 1 == layout.batch();
-        std::fill(values + s * layout.stride() + layout.places(),
-                  values + (last ? size_ : (s + 1) * layout.stride()), R(0));
-      }
+    // What lies between the places of one sample and the next is read, and at the end.
+    const int64_t stride = layout.stride(), places = layout.places();
+    for (int k = 0; k < 6; ++k) {
+      R* values = reals_.get() + k * size_;
+      for (int64_t s = 0; s < layout.batch(); ++s)
+        std::fill_n(values + s * stride + places, stride - places, R(0));
+      std::fill(values + layout.batch() * stride, values + size_, R(0));
     }
   }
 

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "shape.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #define GROUPNORM_WATCHED 1
 #elif defined(__has_feature)
@@ -29,7 +31,7 @@ class Kept {
 
   // Null if there is not as much left.
   void* Take(size_t bytes) {
-    const size_t rounded = (bytes + kLine - 1) / kLine * kLine;
+    const size_t rounded = RoundUp(bytes, kLine);
     if (rounded > kSize - used_) return nullptr;
     if (!memory_) memory_.reset(new char[kSize + kLine]);
     const size_t at = reinterpret_cast<uintptr_t>(memory_.get()) % kLine;

@@ -54,9 +54,8 @@ class Job {
   // Under the pool's lock, all but Idle().
   bool Full() const {
     if (joined_ == slots_) return true;
-    return std::none_of(&shares_[0], &shares_[slots_], [](const Share& share) {
-      return share.next < share.end;
-    });
+    const auto has_tasks = [](const Share& share) { return share.next < share.end; };
+    return std::none_of(shares_.get(), shares_.get() + slots_, has_tasks);
   }
   int Join(int wanted) {
     ++active_;
