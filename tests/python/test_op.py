@@ -139,11 +139,20 @@ def test_long_sums_keep_their_digits(on_path, rows):
         assert oracle.relative_error(got, want) < 1e-5
 
 
-def test_xla_takes_the_same_number_off_everywhere(monkeypatch, rng):
-    # It works it out anew in each loop, and may leave it unrounded in some.
+@pytest.mark.parametrize(
+    ("shape", "groups"),
+    [
+        # What is taken off XLA works out anew in each loop, and may leave unrounded.
+        ((4, 200, 128), 128),
+        # Rows of few numbers are added by a product, few rows as pairs.
+        ((2, 983, 12), 4),
+        ((2, 5, 5, 16), 8),
+    ],
+)
+def test_xla_is_accurate_in_every_form_of_a_sum(monkeypatch, rng, shape, groups):
     monkeypatch.setenv("GROUPNORM_NATIVE", "0")
     compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
-    check_accuracy(compiled, rng, (4, 200, 128), 2, 128)
+    check_accuracy(compiled, rng, shape, len(shape) - 1, groups)
 
 
 LARGE_AND_SMALL = pytest.mark.parametrize(

@@ -47,10 +47,11 @@ _COLUMN_OF_ANY_BATCH = 256
 # Slices that are added to one another before a sum: more make that sum smaller,
 # but are more places to read from at once.
 _SLICES = 8
-# Fewer numbers than this are added as fast without.
-_WORTH_SLICES = 512
-# So few numbers side by side are added as fast without a product.
-_WORTH_PRODUCT = 16
+# XLA takes a sum of more numbers than this in parts, for which it writes down what is
+# added. That of so few it joins with what computes them, into a loop without vectors.
+_JOINED = 32
+# Down the rows, a product is best where those are longer than one vector, but not two.
+_WORTH_PRODUCT_DOWN = range(9, 16)
 # Where a view with groups in one piece has positions, which may be several axes of the
 # input. To find its way in them XLA needs divisions, and only shifts for powers of two:
 # then it adds slices fast, and never products.
@@ -106,11 +107,9 @@ def mean(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
 
 def are_worth_pairs(x: tf.Tensor, axes: tf.Tensor) -> bool:
     """Whether two means over these axes are best taken by `mean_of_pairs`."""
-    known = tf.get_static_value(axes).tolist()
-    lengths = [x.shape[axis] for axis in known]
+    lengths = [x.shape[axis] for axis in tf.get_static_value(axes)]
     return (
         context.is_compiled_for_cpu()
-        and _are_last(known, x)
         and None not in lengths
         and math.prod(lengths) in _WORTH_PAIRS
     )
@@ -225,25 +224,29 @@ def _vectorized_segment_sum(of_one):
 
 
 def _are_last(axes: list[int], x: tf.Tensor) -> bool:
-    return axes == list(range(axes[0], x.shape.rank))
+    """Whether what lies along these axes lies side by side."""
+    end = axes[-1] + 1
+    return axes == list(range(axes[0], end)) and set(x.shape[end:]) <= {1}
 
 
 def _mean_on_cpu(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     """Means in the forms of which XLA makes loops with vector instructions."""
     longer = [axis for axis in axes if x.shape[axis] != 1]
+    if longer == [1] and _has_narrow_rows(x):
+        return _mean_by_product_down(x)
     if not longer or not _are_last(axes, x):
         return _mean_by_slices(x, axes)
     *others, last = longer
     length = x.shape[last] or 0
     is_shifted = last == _POSITIONS and length & (length - 1) == 0
-    if is_shifted or not _WORTH_PRODUCT <= length <= LONGEST_SUM:
+    if is_shifted or not _JOINED < length <= LONGEST_SUM:
         return _mean_by_slices(x, axes)
     found = _mean_by_product(x, last)
     return _mean_by_slices(found, others) if others else found
 
 
 def _mean_by_product(x: tf.Tensor, axis: int) -> tf.Tensor:
-    """Means over an axis after which there are none, but for those of length 1."""
+    """Means over an axis along which numbers lie side by side."""
     length = x.shape[axis]
     # Of two axes only: XLA would find its way in more by divisions, for each number.
     shares = tf.fill([length, 1], tf.constant(1 / length, x.dtype))
@@ -253,10 +256,24 @@ def _mean_by_product(x: tf.Tensor, axis: int) -> tf.Tensor:
     return tf.reshape(means, sizes)
 
 
+def _has_narrow_rows(x: tf.Tensor) -> bool:
+    width = x.shape[2:].num_elements()
+    return _JOINED < (x.shape[1] or 0) <= LONGEST_SUM and width in _WORTH_PRODUCT_DOWN
+
+
+def _mean_by_product_down(x: tf.Tensor) -> tf.Tensor:
+    """Means over the axis after that of the samples."""
+    sizes = sizes_of(x)
+    rows = tf.reshape(x, [*sizes[:2], -1])
+    shares = tf.fill(sizes[1:2], tf.constant(1 / sizes[1], x.dtype))
+    sizes[1] = 1
+    return tf.reshape(tf.einsum("l,nlc->nc", shares, rows), sizes)
+
+
 def _mean_by_slices(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     """Add slices along an axis, which is elementwise, before the sum."""
     lengths = [x.shape[axis] for axis in axes]
-    if are_short(*lengths) and math.prod(lengths) < _WORTH_SLICES:
+    if are_short(*lengths) and math.prod(lengths) <= _JOINED:
         return tf.reduce_mean(x, axes, keepdims=True)
     # Slices of the first axis are the longest pieces of memory.
     enough = (axis for axis in axes if (x.shape[axis] or 0) >= _SLICES)
@@ -279,8 +296,9 @@ def _even_slices(length: int) -> int | None:
     """How many slices of equal size there are best, if there can be a few."""
     if length <= _SLICES:
         return length
-    counts = range(_SLICES, _SLICES // 2 - 1, -1)
-    return next((count for count in counts if length % count == 0), None)
+    counts = [n for n in range(_SLICES, 1, -1) if length % n == 0]
+    apart = (n for n in counts if length // n > _JOINED)
+    return next(apart, max(counts, default=None))
 
 
 def _mean_of_slices(x: tf.Tensor, axis: int, slices: int, axes: list[int]) -> tf.Tensor:

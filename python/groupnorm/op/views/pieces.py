@@ -53,7 +53,7 @@ class Pieces(View):
         return reductions.mean(values, tf.constant(self._position_axes))
 
     def mean_channels(self, per_channel: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_mean(per_channel, self._channel_axes, keepdims=True)
+        return reductions.mean(per_channel, tf.constant(self._channel_axes))
 
     def beside_channels(self, parameter: tf.Tensor) -> tf.Tensor:
         return tf.reshape(parameter, [self._groups, *self._only(self._channel_axes)])

@@ -55,6 +55,13 @@ class Rows(View):
             of_a_row = row if self._at_the_end else [channels, 1]
             self._spread_shape = tf.constant([-1, 1, *of_a_row])
 
+    def moments(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        if self._is_one_piece or not reductions.are_worth_pairs(values, self._down):
+            return super().moments(values)
+        rows = reductions.mean_of_pairs(values, tf.square(values), self._down)
+        mean, square = (tf.reshape(row, self._by_group) for row in rows)
+        return reductions.mean(mean, self._along), reductions.mean(square, self._along)
+
     def mean_positions(self, values: tf.Tensor) -> tf.Tensor:
         row = self._reduce_down(values, reductions.mean)
         if self._at_the_end and self._row[0] == 1:
