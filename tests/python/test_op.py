@@ -590,6 +590,14 @@ def test_few_operations_and_no_branch(monkeypatch, sizes, axis, batch, groups):
     assert not {"If", "StatelessIf", "While", "StatelessWhile", "PyFunc"} & {*found}
 
 
+@pytest.mark.parametrize(
+    ("sizes", "axis"), [([28, 28, 64], -1), ([64, 56, 56], 1), ([128, 512], -1)]
+)
+def test_a_batch_of_any_size_is_not_taken_for_a_small_one(monkeypatch, sizes, axis):
+    monkeypatch.setenv("GROUPNORM_NATIVE", "0")
+    assert _operations([None, *sizes], axis, 4) == _operations([32, *sizes], axis, 4)
+
+
 def test_samples_are_independent(compute, rng):
     x = rng.normal(size=(6, 5, 8)).astype(np.float32)
     whole = compute(x, 4).numpy()

@@ -38,10 +38,6 @@ class Pieces(View):
         sums = [[2, 3, 4]] if in_one else [inner, outer]
         self._sums = [tf.constant(axes) for axes in sums]
 
-    def part(self, values: tf.Tensor) -> tf.Tensor:
-        # TensorFlow adds what lies side by side as fast as it copies a part of it.
-        return values if reductions.run_as_written() else super().part(values)
-
     def moments(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if len(self._sums) == 1 and reductions.are_worth_pairs(values, *self._sums):
             return reductions.mean_of_pairs(values, tf.square(values), *self._sums)

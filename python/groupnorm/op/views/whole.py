@@ -12,6 +12,8 @@ from groupnorm.op.views.base import View, is_number
 # An operation on so few numbers takes about as long as to start it; on fewer, where it
 # has to go through four axes for it.
 _FEW, _FEW_IF_TORN = 65536, 8192
+# Samples of a batch that may be of any size, as in most models.
+_USUAL_BATCH = 32
 
 
 class Whole(View):
@@ -58,7 +60,8 @@ def are_few(sizes: list[Size], groups: int, before: Size) -> bool:
     """Whether all numbers are known to be few, and those down a column too."""
     if not all(isinstance(size, int) for size in [*sizes, before]):
         return False
-    numbers, sample = math.prod(sizes), math.prod(sizes[1:])
+    batch = _USUAL_BATCH if is_number(-1, sizes[0]) else sizes[0]
+    sample = math.prod(sizes[1:])
     is_torn = before > 1 and groups > 1 and sample > before * groups
     most = _FEW_IF_TORN if is_torn else _FEW
-    return sample > 0 and numbers <= most and before <= LONGEST_SUM
+    return sample > 0 and batch * sample <= most and before <= LONGEST_SUM
