@@ -65,7 +65,7 @@ def _groups(generator: random.Random, channels: int) -> int:
 
 def _links(shape: Shape) -> int:
     """Return how many calls make a run: more of those that take less."""
-    return max(4, min(100, 4_000_000 // max(1, math.prod(shape))))
+    return max(4, min(100, 16_000_000 // max(1, math.prod(shape))))
 
 
 def _power(generator: random.Random, least: int, most: int) -> int:

@@ -38,6 +38,41 @@
 
 namespace groupnorm {
 
+// Numbers of a sample of one group that are better read as one piece, whatever they are
+// to the layout: coefficients for its lanes would be as many.
+constexpr int64_t kOnePiece = 512;
+
+inline bool IsOnePiece(const Shape& shape, const Mask& mask) {
+  const int64_t sample = shape.Positions() * shape.C;
+  return !mask && shape.G == 1 && shape.A > 1 && sample > 0 && sample <= kOnePiece;
+}
+
+// One position of more channels.
+inline Shape AsOnePiece(const Shape& shape) {
+  return {shape.N, 1, shape.A * shape.C, shape.B, 1};
+}
+
+// A parameter of these channels.
+template <class R>
+Block<R> Repeated(const R* values, const Shape& shape) {
+  if (values == nullptr) return nullptr;
+  auto repeated = Raw<R>(shape.A * shape.C);
+  for (int64_t a = 0; a < shape.A; ++a)
+    std::copy_n(values, shape.C, &repeated[a * shape.C]);
+  return repeated;
+}
+
+// The gradient of a parameter, from those of its repetitions.
+template <class R>
+void AddUp(const R* repeated, const Shape& shape, R* values) {
+  if (values == nullptr) return;
+  for (int64_t c = 0; c < shape.C; ++c) {
+    double sum = 0;
+    for (int64_t a = 0; a < shape.A; ++a) sum += repeated[a * shape.C + c];
+    values[c] = static_cast<R>(sum);
+  }
+}
+
 // y may be x. A null gamma is all ones, a null beta all zeros. Takes N * G
 // statistics.
 template <class T>
@@ -47,6 +82,11 @@ void Forward(const Shape& shape, const Mask& mask, const T* x,
   if (shape.Size() == 0) {
     std::fill_n(stats, shape.N * shape.G, Statistics{0, 0});
     return;
+  }
+  if (IsOnePiece(shape, mask)) {
+    const auto gammas = Repeated(gamma, shape), betas = Repeated(beta, shape);
+    return Forward(AsOnePiece(shape), mask, x, gammas.get(), betas.get(), epsilon, y,
+                   stats);
   }
   const Layout layout(shape, bool(mask));
   ForwardPlan<T> plan(layout, mask, x, gamma, beta, epsilon, y, stats);
@@ -58,10 +98,19 @@ template <class T>
 void Backward(const Shape& shape, const Mask& mask, const T* x,
               const RealOf<T>* gamma, const Statistics* stats, const T* dy, T* dx,
               RealOf<T>* dgamma, RealOf<T>* dbeta) {
+  using R = RealOf<T>;
+  if (IsOnePiece(shape, mask)) {
+    const Shape piece = AsOnePiece(shape);
+    const auto gammas = Repeated(gamma, shape);
+    const auto dgammas = Raw<R>(piece.C), dbetas = Raw<R>(piece.C);
+    Backward(piece, mask, x, gammas.get(), stats, dy, dx, dgammas.get(), dbetas.get());
+    AddUp(dgammas.get(), shape, dgamma);
+    return AddUp(dbetas.get(), shape, dbeta);
+  }
   const auto total = Raw<Sums>(shape.C);
   if (shape.Size() > 0) {
     const Layout layout(shape, bool(mask));
-    Schedule<RealOf<T>> schedule(layout, layout.groups() * layout.parts());
+    Schedule<R> schedule(layout, layout.groups() * layout.parts());
     const auto blocks = Raw<Sums>(schedule.Blocks() * shape.C);
     BackwardPlan<T> plan(layout, mask, x, gamma, stats, dy, dx, blocks.get());
     schedule.Run(&plan);
@@ -69,8 +118,8 @@ void Backward(const Shape& shape, const Mask& mask, const T* x,
       for (int64_t c = 0; c < shape.C; ++c) total[c] += blocks[block * shape.C + c];
   }
   for (int64_t c = 0; c < shape.C; ++c) {
-    if (dgamma) dgamma[c] = static_cast<RealOf<T>>(total[c].second);
-    if (dbeta) dbeta[c] = static_cast<RealOf<T>>(total[c].first);
+    if (dgamma) dgamma[c] = static_cast<R>(total[c].second);
+    if (dbeta) dbeta[c] = static_cast<R>(total[c].first);
   }
 }
 

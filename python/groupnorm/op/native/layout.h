@@ -165,7 +165,7 @@ class Layout {
   // Or half as many, where what lies along short rows would not stay in a first cache.
   static constexpr int64_t kShortLanes = 8192;
   static constexpr int64_t kWide = 768;  // a position's that make one, if all do
-  static constexpr int64_t kMinLanes = 64;
+  static constexpr int64_t kTileLanes = 4 * kPad, kFewRows = 32;
   static constexpr int64_t kBatch = 2048;   // elements
   // More where coefficients are few: sums for each lane are then put away less often.
   static constexpr int64_t kShortBatch = 16384;
@@ -179,12 +179,14 @@ class Layout {
            sample <= (shape_.N > 1 ? 2 : 1) * kChunk;
   }
 
-  // By columns: as many positions as make whole vectors, and enough of them.
+  // By columns: as many positions as make whole vectors, and a tile of them, unless
+  // coefficients and sums would be many beside a sample.
   int64_t PositionsSideBySide() const {
     const int64_t row = shape_.C * shape_.B;
+    const int64_t lanes = Between(kPad, shape_.A * row / kFewRows, kTileLanes);
     int64_t positions = 1;
     while (row * positions % kPad != 0) positions *= 2;
-    positions *= CeilDiv(kMinLanes, row * positions);
+    positions *= CeilDiv(lanes, row * positions);
     return std::min(shape_.A, positions);
   }
 
