@@ -140,19 +140,40 @@ def test_long_sums_keep_their_digits(on_path, rows):
 
 
 @pytest.mark.parametrize(
-    ("shape", "groups"),
+    ("shape", "axis", "groups"),
     [
         # What is taken off XLA works out anew in each loop, and may leave unrounded.
-        ((4, 200, 128), 128),
+        ((4, 200, 128), 2, 128),
         # Rows of few numbers are added by a product, few rows as pairs.
-        ((2, 983, 12), 4),
-        ((2, 5, 5, 16), 8),
+        ((2, 983, 12), 2, 4),
+        ((2, 5, 5, 16), 3, 8),
+        # Many positions are added axis by axis.
+        ((2, 8, 11, 12, 13), 1, 2),
     ],
 )
-def test_xla_is_accurate_in_every_form_of_a_sum(monkeypatch, rng, shape, groups):
+def test_xla_is_accurate_in_every_form_of_a_sum(monkeypatch, rng, shape, axis, groups):
     monkeypatch.setenv("GROUPNORM_NATIVE", "0")
     compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
-    check_accuracy(compiled, rng, shape, len(shape) - 1, groups)
+    check_accuracy(compiled, rng, shape, axis, groups)
+
+
+def test_xla_takes_masks_of_many_axes(monkeypatch, rng):
+    monkeypatch.setenv("GROUPNORM_NATIVE", "0")
+    x, dy = rng.normal(size=(2, 1, 2, 9, 10, 12)).astype(np.float32)
+    gamma, beta = rng.normal(size=(2, 2)).astype(np.float32)
+    mask = rng.random((1, 9, 10, 12)) < 0.7
+
+    @tf.function(jit_compile=True, autograph=False)
+    def run(x, gamma, beta):
+        with tf.GradientTape() as tape:
+            tape.watch((x, gamma, beta))
+            y = group_normalization(x, 1, gamma, beta, 1, mask=mask)
+        return tape.gradient(y, (x, gamma, beta), dy)
+
+    actual = run(*map(tf.constant, (x, gamma, beta)))
+    expected = oracle.gradients(x, 1, gamma, beta, dy, axis=1, mask=mask)
+    for got, want in zip(actual, expected, strict=True):
+        assert oracle.relative_error(got, want) < 1e-5
 
 
 LARGE_AND_SMALL = pytest.mark.parametrize(

@@ -152,7 +152,7 @@ class _Counted:
         total = tf.reduce_sum(counts, list(range(1, counts.shape.rank)))
         positions = tf.cast(view.positions, statistics.dtype)
         factor = tf.math.divide_no_nan(positions, total)
-        return statistics * tf.reshape(factor, [-1, 1, 1, 1, 1])
+        return statistics * tf.reshape(factor, [-1] + [1] * (statistics.shape.rank - 1))
 
 
 def _statistics(

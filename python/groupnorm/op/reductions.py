@@ -239,7 +239,8 @@ def _mean_on_cpu(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     *others, last = longer
     length = x.shape[last] or 0
     is_shifted = last == _POSITIONS and length & (length - 1) == 0
-    if is_shifted or not _JOINED < length <= LONGEST_SUM:
+    least = 2 * _JOINED if others else _JOINED
+    if is_shifted or not least < length <= LONGEST_SUM:
         return _mean_by_slices(x, axes)
     found = _mean_by_product(x, last)
     return _mean_by_slices(found, others) if others else found
@@ -273,7 +274,7 @@ def _mean_by_product_down(x: tf.Tensor) -> tf.Tensor:
 def _mean_by_slices(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     """Add slices along an axis, which is elementwise, before the sum."""
     lengths = [x.shape[axis] for axis in axes]
-    if are_short(*lengths) and math.prod(lengths) <= _JOINED:
+    if are_short(*lengths) and math.prod(lengths) <= _fewest(x, lengths):
         return tf.reduce_mean(x, axes, keepdims=True)
     # Slices of the first axis are the longest pieces of memory.
     enough = (axis for axis in axes if (x.shape[axis] or 0) >= _SLICES)
@@ -290,6 +291,12 @@ def _mean_by_slices(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     return _mean_of_slices(head, axis, _SLICES, axes) * (
         1 - rest / length
     ) + _mean_axes(tail, axes) * (rest / length)
+
+
+def _fewest(x: tf.Tensor, lengths: list[int]) -> int:
+    """How many numbers are added as fast without slices."""
+    # Slices of what lies side by side are short: in half precision they cost most.
+    return 2 * _JOINED if math.prod(lengths) == x.shape[-1] else _JOINED
 
 
 def _even_slices(length: int) -> int | None:

@@ -31,7 +31,7 @@ def view(x: tf.Tensor, axis: int, groups: int, masked: bool) -> View:
     ):
         return Whole(sizes, groups, size, before, after)
     if is_number(1, before):
-        return Pieces(sizes, groups, size, after)
+        return Pieces(sizes, groups, size, sizes[axis + 1 :])
     repeats = (
         1 if masked or not is_number(1, after) else repeats_of(before, groups * size)
     )

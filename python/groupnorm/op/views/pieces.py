@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import tensorflow as tf
 
-from groupnorm.op import reductions
+from groupnorm.op import context, reductions
 from groupnorm.op.reductions import LONGEST_SUM, Size
 from groupnorm.op.views.base import View, is_number
 
@@ -14,29 +16,36 @@ class Pieces(View):
 
     Inputs are `(N, groups, a, b, c)`, where `a * b * c` is a piece, cut where one sum
     ends and the next begins: `c` is all positions, and `a * b` the channels, unless
-    positions are so many that `a` is all channels. Statistics are
-    `(N, groups, 1, 1, 1)`, values of channels like inputs of one position.
+    positions are so many that `a` is all channels. For XLA on a CPU what follows are
+    then the axes of the input, in which it finds its way without divisions. Statistics
+    are `(N, groups, 1, 1, 1)`, values of channels like inputs of one position.
     """
 
-    _group_axes = (2, 3, 4)
-
     def __init__(
-        self, sizes: list[Size], groups: int, size: int, positions: Size
+        self, sizes: list[Size], groups: int, size: int, after: list[Size]
     ) -> None:
-        if isinstance(positions, int) and positions > LONGEST_SUM:
-            piece = [size, *_cut(positions, LONGEST_SUM)]
-            self._channel_axes, self._position_axes = [2], [3, 4]
-            inner, outer = [4], [2, 3]
-        else:
-            most = LONGEST_SUM // (positions or 1) if isinstance(positions, int) else 1
-            piece = [*_cut(size, most), positions]
-            self._channel_axes, self._position_axes = [2, 3], [4]
+        positions = math.prod(after)
+        known = isinstance(positions, int)
+        if not known or positions <= LONGEST_SUM:
+            most = LONGEST_SUM // (positions or 1) if known else 1
+            piece, of_positions = [*_cut(size, most), positions], [4]
             inner, outer = [3, 4], [2]
+        elif len(after) > 1 and context.is_compiled_for_cpu():
+            piece, of_positions = [size, *after], [*range(3, 3 + len(after))]
+            inner, outer = of_positions, [2]
+        else:
+            piece, of_positions = [size, *_cut(positions, LONGEST_SUM)], [3, 4]
+            inner, outer = [4], [2, 3]
         super().__init__(sizes, [sizes[0], groups, *piece], groups, positions)
-        self._piece = dict(zip((2, 3, 4), piece, strict=True))
+        self._piece = dict(enumerate(piece, 2))
+        self._group_axes = tuple(self._piece)
+        self._position_axes = of_positions
+        self._channel_axes = [axis for axis in self._piece if axis not in of_positions]
         in_one = reductions.can_be_added_at_once(*piece)
-        sums = [[2, 3, 4]] if in_one else [inner, outer]
-        self._sums = [tf.constant(axes) for axes in sums]
+        self._sums = [
+            tf.constant(axes)
+            for axes in ([[*self._piece]] if in_one else [inner, outer])
+        ]
 
     def moments(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if len(self._sums) == 1 and reductions.are_worth_pairs(values, *self._sums):
