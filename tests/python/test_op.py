@@ -75,6 +75,7 @@ def test_gradients_equal_finite_differences(compute, rng, shape, axis, groups, m
         ((2, 1511, 8), 2, 2),
         ((2, 11, 13, 8), 3, 2),
         ((4, 4096), 1, 32),
+        ((1, 47, 48, 128), 3, 64),
     ],
 )
 def test_is_accurate_at_any_mean(on_path, rng, shape, axis, groups):

@@ -15,7 +15,7 @@ import tensorflow as tf
 from groupnorm.op import reductions
 from groupnorm.op.views.base import View, is_number
 from groupnorm.op.views.pieces import Pieces
-from groupnorm.op.views.rows import Rows, repeats_of
+from groupnorm.op.views.rows import Cut, Rows, cut_of
 from groupnorm.op.views.whole import Whole, are_few
 
 __all__ = ["View", "view"]
@@ -32,9 +32,9 @@ def view(x: tf.Tensor, axis: int, groups: int, masked: bool) -> View:
         return Whole(sizes, groups, size, before, after)
     if is_number(1, before):
         return Pieces(sizes, groups, size, sizes[axis + 1 :])
-    repeats = (
-        1 if masked or not is_number(1, after) else repeats_of(before, groups * size)
-    )
-    if reductions.Segments.are_needed(before // repeats) and is_number(-1, sizes[0]):
+    is_cut = is_number(1, after) and not masked
+    cut = cut_of(before, groups * size, groups) if is_cut else Cut(1, 1)
+    rows = before // (cut.blocks * cut.repeats)
+    if reductions.Segments.are_needed(rows) and is_number(-1, sizes[0]):
         sizes[0] = tf.shape(x)[0]
-    return Rows(sizes, groups, size, before, repeats, after)
+    return Rows(sizes, groups, size, before, cut, after)

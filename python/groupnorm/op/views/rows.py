@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from groupnorm.op import context, reductions
@@ -14,12 +16,20 @@ _WIDE_ENOUGH = 128
 _MANY_ROWS = 8
 
 
+class Cut(NamedTuple):
+    """How positions are cut up."""
+
+    blocks: int  # of rows: a sum is taken down each
+    repeats: int  # positions in a row
+
+
 class Rows(View):
     """Every row holds all channels: `(N, rows, repeats, C)` or `(N, rows, C, run)`.
 
     The first is for channels at the end; each row holds several positions, if they are
-    short. A sample of one group is one piece all the same. Statistics are
-    `(N, 1, groups, 1, 1)` and values of channels `(N, 1, groups, size, 1)`.
+    short, and many rows are in blocks: `(N, blocks, rows, repeats, C)`. A sample of one
+    group is one piece all the same. Statistics are `(N, 1, groups, 1, 1)` and values of
+    channels `(N, 1, groups, size, 1)`.
     """
 
     def __init__(
@@ -28,17 +38,23 @@ class Rows(View):
         groups: int,
         size: int,
         before: Size,
-        repeats: int,
+        cut: Cut,
         after: Size,
     ) -> None:
-        rows, channels = before // repeats, groups * size
+        blocks, repeats = cut
+        rows, channels = before // (blocks * repeats), groups * size
         self._at_the_end = is_number(1, after)
         row = [repeats, channels] if self._at_the_end else [channels, after]
-        super().__init__(sizes, [sizes[0], rows, *row], groups, before * after)
+        blocked = [blocks, rows] if blocks > 1 else [rows]
+        super().__init__(sizes, [sizes[0], *blocked, *row], groups, before * after)
         self._rows, self._row = rows, [repeats, groups, size, after]
-        self._by_group = tf.stack([sizes[0], *self._row])
+        self._columns = blocks * repeats  # that a channel's numbers are in
+        self._by_group = tf.stack([sizes[0], self._columns, *self._row[1:]])
         self._is_one_piece = self._at_the_end and groups == 1
-        self._down = tf.constant([1])
+        self._blocked = [sizes[0], *blocked]
+        self._down_axis = len(blocked)
+        self._down = tf.constant([self._down_axis])
+        self._group_axes = tuple(range(1, 1 + len(blocked)))
         self._segments = None
         if self._is_one_piece:
             in_one = reductions.can_be_added_at_once(rows, *row)
@@ -53,7 +69,7 @@ class Rows(View):
             self._along = tf.constant([1, 3, 4])
             self._times = tf.constant([1, repeats, 1, size, 1])
             of_a_row = row if self._at_the_end else [channels, 1]
-            self._spread_shape = tf.constant([-1, 1, *of_a_row])
+            self._spread_shape = tf.constant([-1, *[1] * len(blocked), *of_a_row])
 
     def moments(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if self._is_one_piece or not reductions.are_worth_pairs(values, self._down):
@@ -64,7 +80,7 @@ class Rows(View):
 
     def mean_positions(self, values: tf.Tensor) -> tf.Tensor:
         row = self._reduce_down(values, reductions.mean)
-        if self._at_the_end and self._row[0] == 1:
+        if self._at_the_end and self._columns == 1:
             return row
         return reductions.mean(row, tf.constant([1, 4]))
 
@@ -88,7 +104,7 @@ class Rows(View):
         return tf.reshape(parameter, self._spread_shape)
 
     def read_mask(self, mask: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(mask, [self._sizes[0], self._rows, 1, self._row[-1]])
+        return tf.reshape(mask, [*self._blocked, 1, self._row[-1]])
 
     def _reduce(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
         if self._is_one_piece:
@@ -105,7 +121,9 @@ class Rows(View):
         return tf.reshape(row, self._by_group)
 
     def _is_part(self, values: tf.Tensor) -> bool:
-        return isinstance(self._rows, int) and values.shape[1] != self._rows
+        return (
+            isinstance(self._rows, int) and values.shape[self._down_axis] != self._rows
+        )
 
     def _can_take_norms(self) -> bool:
         if self._is_one_piece:
@@ -116,14 +134,23 @@ class Rows(View):
         )
 
 
-def repeats_of(positions: Size, channels: int) -> int:
-    """How many positions are best read as one row."""
+def cut_of(positions: Size, channels: int, groups: int) -> Cut:
+    """How positions are best read, where each has all channels."""
     if not isinstance(positions, int) or not positions or context.is_compiled():
-        return 1
-    fitting = [
-        d
-        for d in reductions.divisors(positions)
-        if _MANY_ROWS <= positions // d <= LONGEST_SUM
-    ]
+        return Cut(1, 1)
+    divisors = reductions.divisors(positions)
+    wide = (d for d in divisors if d * channels >= _WIDE_ENOUGH)
+    repeats = next(wide, 1)
+    rows = positions // repeats
+    if groups > 1 and rows > LONGEST_SUM:
+        fitting = (b for b in reductions.divisors(rows) if _is_column(rows // b))
+        blocks = next(fitting, None)
+        if blocks is not None:
+            return Cut(blocks, repeats)
+    fitting = [d for d in divisors if _is_column(positions // d)]
     wide = (d for d in fitting if d * channels >= _WIDE_ENOUGH)
-    return next(wide, max(fitting, default=1))
+    return Cut(1, next(wide, max(fitting, default=1)))
+
+
+def _is_column(rows: int) -> bool:
+    return _MANY_ROWS <= rows <= LONGEST_SUM
