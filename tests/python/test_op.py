@@ -119,6 +119,24 @@ def check_accuracy(on_path, rng, shape, axis, groups):
             assert error < 5e-6, (shift, ends, what)
 
 
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [
+        ((2, 7, 8), 2),
+        ((2, 64, 64, 32), 3),
+        ((1, 47, 48, 128), 3),
+        ((1, 1511, 40), 2),
+        ((2, 8, 5003), 1),
+        ((256, 512), 1),
+    ],
+)
+@pytest.mark.parametrize("value", [65_472.0, 33_333.0, 0.1])
+def test_equal_halves_are_normalized_to_zero(on_path, shape, axis, value):
+    x = tf.fill(shape, tf.constant(value, tf.float16))
+    y = on_path(tf.function(group_normalization))(x, 4, axis=axis)
+    assert np.abs(y).max() < 1e-3
+
+
 @pytest.mark.parametrize("rows", [200_003, None])
 def test_long_sums_keep_their_digits(on_path, rows):
     # A running sum of equal numbers is rounded to the same side again and again.
