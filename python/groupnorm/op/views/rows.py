@@ -142,18 +142,24 @@ def cut_of(positions: Size, channels: int, groups: int) -> Cut:
     """How positions are best read, where each has all channels."""
     if not isinstance(positions, int) or not positions or context.is_compiled():
         return Cut(1, 1)
-    divisors = reductions.divisors(positions)
-    wide = (d for d in divisors if d * channels >= _WIDE_ENOUGH)
-    repeats = next(wide, 1)
-    rows = positions // repeats
-    if groups > 1 and rows > LONGEST_SUM:
-        fitting = (b for b in reductions.divisors(rows) if _is_column(rows // b))
-        blocks = next(fitting, None)
-        if blocks is not None:
-            return Cut(blocks, repeats)
-    fitting = [d for d in divisors if _is_column(positions // d)]
+    cut = _in_blocks(positions, channels) if groups > 1 else None
+    if cut is not None:
+        return cut
+    fitting = [d for d in reductions.divisors(positions) if _is_column(positions // d)]
     wide = (d for d in fitting if d * channels >= _WIDE_ENOUGH)
     return Cut(1, next(wide, max(fitting, default=1)))
+
+
+def _in_blocks(positions: int, channels: int) -> Cut | None:
+    """Blocks of rows, if there are many, and they can be cut evenly."""
+    repeats = reductions.divisors(positions)
+    wide = next((d for d in repeats if d * channels >= _WIDE_ENOUGH), 1)
+    rows = positions // wide
+    if rows <= LONGEST_SUM:
+        return None
+    fitting = (b for b in reductions.divisors(rows) if _is_column(rows // b))
+    blocks = next(fitting, None)
+    return None if blocks is None else Cut(blocks, wide)
 
 
 def _is_column(rows: int) -> bool:
