@@ -14,10 +14,6 @@ is never further from it than 2.7 standard deviations, whatever the numbers: if 
 f of them had its mean s standard deviations off, then s^2 f / (1 - f) of the variance
 would come from that alone.
 
-Half precision needs no second mean where TensorFlow takes the first one itself: that is
-right to 2^-24 of the largest number, of which numbers that are not equal leave at least
-2^-12 (float16) or 2^-9 (bfloat16) as a deviation.
-
 Range: deviations are squared in the dtype of the computation. In float32 those between
 1e-15 and 1e15 have squares, and inverses of squares, with all their digits.
 
@@ -32,7 +28,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from groupnorm.op import reductions, views
-from groupnorm.op.views import View, is_number
+from groupnorm.op.views import View
 
 
 class Layout(NamedTuple):
@@ -79,7 +75,7 @@ def value(
     view = layout.view(x, mask)
     wide = tf.cast(view.read(x), gamma.dtype)
     counted = _Counted(view, mask, x, layout)
-    stats, centered = _statistics(wide, view, epsilon, counted, x.dtype)
+    stats, centered = _statistics(wide, view, epsilon, counted)
     y = _forward(centered, gamma, beta, view, stats)
     return view.restore(tf.cast(y, x.dtype)), stats
 
@@ -106,7 +102,7 @@ def gradient(
     wide = tf.cast(view.read(x), gamma.dtype)
     counted = _Counted(view, mask, x, layout)
     if stats is None:
-        stats, _ = _statistics(wide, view, epsilon, counted, x.dtype)
+        stats, _ = _statistics(wide, view, epsilon, counted)
     wide_dy = tf.cast(view.read(dy), gamma.dtype)
     dx, dgamma, dbeta = _backward(wide, gamma, wide_dy, view, stats, counted)
     return view.restore(tf.cast(dx, x.dtype)), dgamma, dbeta
@@ -160,42 +156,26 @@ class _Counted:
 
 
 def _statistics(
-    x: tf.Tensor, view: View, epsilon: float, counted: _Counted, dtype: tf.DType
+    x: tf.Tensor, view: View, epsilon: float, counted: _Counted
 ) -> tuple[Statistics, tf.Tensor]:
     """Mean and inverse standard deviation of every group, and `x` without shifts.
 
-    A group without entries that count gets mean 0 and variance 0. `dtype` is that of
-    the input, of which `x` is a copy.
+    A group without entries that count gets mean 0 and variance 0.
     """
-    if dtype.size < x.dtype.size and view.has_exact_means and not counted.not_all:
-        # Half precision has so few digits that what rounding leaves of the mean of
-        # many numbers is less than that of the output. Equal ones leave nothing.
-        mean = view.mean(x)
-        return _around((mean,), x - view.spread(mean), view, epsilon, counted)
     shift = _shift(x, view, counted)
     centered = x - view.spread(shift)
     if view.holds_few:
         # What follows needs fewer operations without a mean.
         second = counted.share(view, view.mean(counted.only(centered)))
         centered -= view.spread(second)
-        return _around((shift, second), centered, view, epsilon, counted)
+        variance = counted.share(view, view.mean_square(counted.only(centered)))
+        rstd = tf.math.rsqrt(variance + epsilon)
+        return Statistics((shift, second), None, rstd), centered
     moments = view.moments(counted.only(centered))
     mean, square = (counted.share(view, moment) for moment in moments)
     # Rounding can make the difference negative.
     variance = tf.nn.relu(square - tf.square(mean))
     return Statistics((shift,), mean, tf.math.rsqrt(variance + epsilon)), centered
-
-
-def _around(
-    shifts: tuple[tf.Tensor, ...],
-    centered: tf.Tensor,
-    view: View,
-    epsilon: float,
-    counted: _Counted,
-) -> tuple[Statistics, tf.Tensor]:
-    """Statistics where the shifts leave no mean."""
-    variance = counted.share(view, view.mean_square(counted.only(centered)))
-    return Statistics(shifts, None, tf.math.rsqrt(variance + epsilon)), centered
 
 
 def _shift(x: tf.Tensor, view: View, counted: _Counted) -> tf.Tensor:
@@ -217,7 +197,7 @@ def _forward(
     """The normalized, scaled and centered input."""
     rstd, factor = view.spread(stats.rstd), view.beside_input(gamma)
     offset = view.beside_input(beta)
-    if stats.mean is None and is_number(1, view.positions):
+    if stats.mean is None and view.positions == 1:
         # Coefficients of channels would be as many as the numbers.
         return centered * rstd * factor + offset
     scale = rstd * factor

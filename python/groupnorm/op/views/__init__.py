@@ -18,7 +18,7 @@ from groupnorm.op.views.pieces import Pieces
 from groupnorm.op.views.rows import Cut, Rows, cut_of
 from groupnorm.op.views.whole import Whole, are_few
 
-__all__ = ["View", "is_number", "view"]
+__all__ = ["View", "view"]
 
 
 def view(x: tf.Tensor, axis: int, groups: int, masked: bool) -> View:

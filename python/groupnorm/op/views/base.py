@@ -52,12 +52,6 @@ class View(abc.ABC):
         """Statistics: the mean over each group."""
         return self._reduce(values, reductions.mean)
 
-    @property
-    def has_exact_means(self) -> bool:
-        """Whether a mean of equal numbers is that number, but for its last digit."""
-        # Other forms than TensorFlow's own mean multiply by the share of each.
-        return reductions.run_as_written() and self._has_known_sizes()
-
     def moments(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Statistics: the mean over each group, and that of the squares."""
         return self.mean(values), self.mean_square(values)

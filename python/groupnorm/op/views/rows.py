@@ -71,10 +71,6 @@ class Rows(View):
             of_a_row = row if self._at_the_end else [channels, 1]
             self._spread_shape = tf.constant([-1, *[1] * len(blocked), *of_a_row])
 
-    @property
-    def has_exact_means(self) -> bool:
-        return self._segments is None and super().has_exact_means
-
     def moments(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if self._is_one_piece or not reductions.are_worth_pairs(values, self._down):
             return super().moments(values)
