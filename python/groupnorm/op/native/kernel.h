@@ -5,9 +5,10 @@
 // each; statistics over A, D and B for each sample and group.
 //
 // What is done when, and where it is written:
-//   once a call      here: the layout is chosen (layout.h), memory for each
-//                    thread is taken and work shared out (schedule.h),
-//                    gradients of gamma and beta are added up
+//   once a call      here: a small sample of one group is read as one piece, the
+//                    layout is chosen (layout.h), memory for each thread is
+//                    taken and work shared out (schedule.h), gradients of gamma
+//                    and beta are added up
 //   once a batch     of samples that together are worth a visit, or a slice of
 //                    a large one (Unit): sums become statistics, and these
 //                    become coefficients (forward.h, backward.h, and for both

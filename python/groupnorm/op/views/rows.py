@@ -47,13 +47,12 @@ class Rows(View):
         row = [repeats, channels] if self._at_the_end else [channels, after]
         blocked = [blocks, rows] if blocks > 1 else [rows]
         super().__init__(sizes, [sizes[0], *blocked, *row], groups, before * after)
-        self._rows, self._row = rows, [repeats, groups, size, after]
+        self._row = [repeats, groups, size, after]
         self._columns = blocks * repeats  # that a channel's numbers are in
         self._by_group = tf.stack([sizes[0], self._columns, *self._row[1:]])
         self._is_one_piece = self._at_the_end and groups == 1
         self._blocked = [sizes[0], *blocked]
-        self._down_axis = len(blocked)
-        self._down = tf.constant([self._down_axis])
+        self._down = tf.constant([len(blocked)])
         self._group_axes = tuple(range(1, 1 + len(blocked)))
         self._segments = None
         if self._is_one_piece:
@@ -121,15 +120,14 @@ class Rows(View):
         return tf.reshape(row, self._by_group)
 
     def _is_part(self, values: tf.Tensor) -> bool:
-        return (
-            isinstance(self._rows, int) and values.shape[self._down_axis] != self._rows
-        )
+        rows = self._blocked[-1]
+        return isinstance(rows, int) and values.shape[-3] != rows
 
     def _can_take_norms(self) -> bool:
         if self._is_one_piece:
             return len(self._sums) == 1 and self._has_known_sizes()
         repeats, _, size, after = self._row
-        return reductions.are_short(self._rows) and reductions.are_short(
+        return reductions.are_short(self._blocked[-1]) and reductions.are_short(
             repeats, size, after
         )
 
