@@ -16,6 +16,7 @@ constant tensor, which can serve many calls.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import tensorflow as tf
@@ -24,6 +25,7 @@ from tensorflow.python.ops.parallel_for import pfor
 from groupnorm.op import context
 
 Size: TypeAlias = int | tf.Tensor  # a number where it is known
+Mean: TypeAlias = Callable[[tf.Tensor, list[int]], tf.Tensor]
 
 # Sums of more numbers than this are taken in blocks, because the rounding errors of one
 # running sum grow with its length.
@@ -56,6 +58,11 @@ _WORTH_PRODUCT_DOWN = range(9, 16)
 # input. To find its way in them XLA needs divisions, and only shifts for powers of two:
 # then it adds slices fast, and never products.
 _POSITIONS = 4
+# So many of them are best two axes, of which the last is as long as a vector: a sum
+# over these it joins with what computes the numbers, into a loop with vectors. Of more
+# the slices are long enough.
+_FEWEST_NESTED, _MOST_NESTED = 16, 256
+_VECTOR, _SHORT_VECTOR = 8, 4
 # So many are added as pairs faster than twice.
 _WORTH_PAIRS = range(8, 33)
 
@@ -81,6 +88,20 @@ def can_be_added_at_once(*lengths: Size | None) -> bool:
     """Whether sums over the last axes, of these lengths, may be taken in one go."""
     # TensorFlow adds what lies side by side as a tree, so that no sum is long.
     return run_as_written() or are_short(*lengths)
+
+
+def nested(length: Size, times: int) -> list[Size]:
+    """Axes for so many numbers side by side, where a mean is over `times` of these."""
+    if not (
+        context.is_compiled_for_cpu()
+        and isinstance(length, int)
+        and _FEWEST_NESTED <= length <= _MOST_NESTED
+        and _is_power_of_2(length)
+        and length * times not in _WORTH_PAIRS
+    ):
+        return [length]
+    last = _SHORT_VECTOR if length < _VECTOR**2 else _VECTOR
+    return [length // last, last]
 
 
 def divisors(length: int) -> list[int]:
@@ -237,13 +258,42 @@ def _mean_on_cpu(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     if not longer or not _are_last(axes, x):
         return _mean_by_slices(x, axes)
     *others, last = longer
+    if _are_nested(x, axes):
+        return _mean_of_nested(x, axes)
     length = x.shape[last] or 0
-    is_shifted = last == _POSITIONS and length & (length - 1) == 0
+    is_shifted = last == _POSITIONS and _is_power_of_2(length)
     least = 2 * _JOINED if others else _JOINED
     if is_shifted or not least < length <= LONGEST_SUM:
         return _mean_by_slices(x, axes)
     found = _mean_by_product(x, last)
     return _mean_by_slices(found, others) if others else found
+
+
+def _are_nested(x: tf.Tensor, axes: list[int]) -> bool:
+    """Whether the last axes are those that `nested` makes."""
+    lengths = [x.shape[axis] for axis in axes]
+    if len(axes) < 2 or not are_short(*lengths):
+        return False
+    *_, outer, last = lengths
+    return last in (_SHORT_VECTOR, _VECTOR) and _SHORT_VECTOR <= outer <= _JOINED
+
+
+def _mean_of_nested(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
+    """Means over axes of which the last two are nested."""
+    enough = (axis for axis in axes[:-2] if x.shape[axis] >= _SLICES)
+    return _mean_in_slices(x, next(enough, None), axes, _mean_joined)
+
+
+def _mean_joined(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
+    """Means that XLA joins with what computes the numbers."""
+    # It writes down what it adds, unless that is something like a product. One with a
+    # half is exact.
+    total = tf.reduce_sum(x * tf.constant(0.5, x.dtype), axes, keepdims=True)
+    return total * (2 / math.prod(x.shape[axis] for axis in axes))
+
+
+def _is_power_of_2(length: int) -> bool:
+    return length & (length - 1) == 0
 
 
 def _mean_by_product(x: tf.Tensor, axis: int) -> tf.Tensor:
@@ -278,19 +328,29 @@ def _mean_by_slices(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
         return tf.reduce_mean(x, axes, keepdims=True)
     # Slices of the first axis are the longest pieces of memory.
     enough = (axis for axis in axes if (x.shape[axis] or 0) >= _SLICES)
-    axis = next(enough, None) or _longest(x, axes)
-    length = x.shape[axis]
+    return _mean_in_slices(x, next(enough, None) or _longest(x, axes), axes, _mean_axes)
+
+
+def _mean_in_slices(
+    x: tf.Tensor, axis: int | None, axes: list[int], mean_rest: Mean
+) -> tf.Tensor:
+    """Means over axes, of which one is cut into slices that are added first."""
+    length = 0 if axis is None else x.shape[axis]
     if not length:
-        return _mean_axes(x, axes)
+        return mean_rest(x, axes)
+
+    def of_slices(x: tf.Tensor, slices: int) -> tf.Tensor:
+        # Divided after the sum: a division between would have XLA join all into one
+        # loop.
+        return mean_rest(tf.add_n(tf.split(x, slices, axis)), axes) * (1 / slices)
+
     slices = _even_slices(length)
     if slices is not None:
-        return _mean_of_slices(x, axis, slices, axes)
-
+        return of_slices(x, slices)
     rest = length % _SLICES
     head, tail = tf.split(x, [length - rest, rest], axis)
-    return _mean_of_slices(head, axis, _SLICES, axes) * (
-        1 - rest / length
-    ) + _mean_axes(tail, axes) * (rest / length)
+    share = rest / length
+    return of_slices(head, _SLICES) * (1 - share) + mean_rest(tail, axes) * share
 
 
 def _fewest(x: tf.Tensor, lengths: list[int]) -> int:
@@ -306,12 +366,6 @@ def _even_slices(length: int) -> int | None:
     counts = [n for n in range(_SLICES, 1, -1) if length % n == 0]
     apart = (n for n in counts if length // n > _JOINED)
     return next(apart, max(counts, default=None))
-
-
-def _mean_of_slices(x: tf.Tensor, axis: int, slices: int, axes: list[int]) -> tf.Tensor:
-    # Divided after the sum: a division between would have XLA join all into one loop.
-    total = tf.add_n(tf.split(x, slices, axis))
-    return _mean_axes(total, axes) * (1 / slices)
 
 
 def _longest(x: tf.Tensor, axes: list[int]) -> int:

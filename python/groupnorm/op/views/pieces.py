@@ -17,8 +17,9 @@ class Pieces(View):
     Inputs are `(N, groups, a, b, c)`, where `a * b * c` is a piece, cut where one sum
     ends and the next begins: `c` is all positions, and `a * b` the channels, unless
     positions are so many that `a` is all channels. For XLA on a CPU what follows are
-    then the axes of the input, in which it finds its way without divisions. Statistics
-    are `(N, groups, 1, 1, 1)`, values of channels like inputs of one position.
+    then the axes of the input, in which it finds its way without divisions, and few
+    positions are two axes where it adds them so. Statistics are
+    `(N, groups, 1, 1, 1)`, values of channels like inputs of one position.
     """
 
     def __init__(
@@ -28,8 +29,10 @@ class Pieces(View):
         known = isinstance(positions, int)
         if not known or positions <= LONGEST_SUM:
             most = LONGEST_SUM // (positions or 1) if known else 1
-            piece, of_positions = [*_cut(size, most), positions], [4]
-            inner, outer = [3, 4], [2]
+            nested = reductions.nested(positions, size)
+            piece = [*_cut(size, most), *nested]
+            of_positions = [*range(4, 4 + len(nested))]
+            inner, outer = [3, *of_positions], [2]
         elif len(after) > 1 and context.is_compiled_for_cpu():
             piece, of_positions = [size, *after], [*range(3, 3 + len(after))]
             inner, outer = of_positions, [2]
