@@ -253,8 +253,12 @@ def _are_last(axes: list[int], x: tf.Tensor) -> bool:
 def _mean_on_cpu(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     """Means in the forms of which XLA makes loops with vector instructions."""
     longer = [axis for axis in axes if x.shape[axis] != 1]
-    if longer == [1] and _has_narrow_rows(x):
-        return _mean_by_product_down(x)
+    if longer == [1] and _JOINED < (x.shape[1] or 0) <= LONGEST_SUM:
+        width = x.shape[2:].num_elements()
+        if width == _VECTOR:
+            return _mean_joined(x, axes)
+        if width in _WORTH_PRODUCT_DOWN:
+            return _mean_by_product_down(x)
     if not longer or not _are_last(axes, x):
         return _mean_by_slices(x, axes)
     *others, last = longer
@@ -305,11 +309,6 @@ def _mean_by_product(x: tf.Tensor, axis: int) -> tf.Tensor:
     sizes = sizes_of(x)
     sizes[axis] = 1
     return tf.reshape(means, sizes)
-
-
-def _has_narrow_rows(x: tf.Tensor) -> bool:
-    width = x.shape[2:].num_elements()
-    return _JOINED < (x.shape[1] or 0) <= LONGEST_SUM and width in _WORTH_PRODUCT_DOWN
 
 
 def _mean_by_product_down(x: tf.Tensor) -> tf.Tensor:
