@@ -63,6 +63,8 @@ _POSITIONS = 4
 # the slices are long enough.
 _FEWEST_NESTED, _MOST_NESTED = 16, 256
 _VECTOR, _SHORT_VECTOR = 8, 4
+# For the sum over samples of so few numbers a library takes longer to start.
+_FEW_TO_SUM = 8192
 # So many are added as pairs faster than twice.
 _WORTH_PAIRS = range(8, 33)
 
@@ -152,9 +154,11 @@ def sum_samples(x: tf.Tensor) -> tf.Tensor:
     # XLA would add one column after the other, number by number.
     samples = sizes_of(x)[0]
     rows = tf.reshape(x, [samples, math.prod(x.shape[1:])])
+    # One row of ones is a product that it makes itself, slowly.
+    times = 1 if (x.shape.num_elements() or 0) <= _FEW_TO_SUM else _VECTOR
     if samples == -1:
         samples = tf.shape(x)[0]
-    return tf.reshape(tf.matmul(tf.ones([1, samples], x.dtype), rows), [-1])
+    return tf.matmul(tf.ones([times, samples], x.dtype), rows)[0]
 
 
 class Segments:

@@ -14,6 +14,9 @@ from groupnorm.op.views.base import Reduction, View, is_number
 _WIDE_ENOUGH = 128
 # Coefficients for a whole row are few beside an input of so many rows.
 _MANY_ROWS = 8
+# Of more rows XLA on a CPU makes better loops than of one piece, and coefficients for a
+# row are written down for it.
+_FEW_ROWS = 16
 
 
 class Cut(NamedTuple):
@@ -28,8 +31,8 @@ class Rows(View):
 
     The first is for channels at the end; each row holds several positions, if they are
     short, and many rows are in blocks: `(N, blocks, rows, repeats, C)`. A sample of one
-    group is one piece all the same. Statistics are `(N, 1, groups, 1, 1)` and values of
-    channels `(N, 1, groups, size, 1)`.
+    group is mostly one piece all the same. Statistics are `(N, 1, groups, 1, 1)` and
+    values of channels `(N, 1, groups, size, 1)`.
     """
 
     def __init__(
@@ -50,7 +53,9 @@ class Rows(View):
         self._row = [repeats, groups, size, after]
         self._columns = blocks * repeats  # that a channel's numbers are in
         self._by_group = tf.stack([sizes[0], self._columns, *self._row[1:]])
-        self._is_one_piece = self._at_the_end and groups == 1
+        self._are_few = isinstance(rows, int) and rows <= _FEW_ROWS
+        one_is_best = self._are_few or not context.is_compiled_for_cpu()
+        self._is_one_piece = self._at_the_end and groups == 1 and one_is_best
         self._blocked = [sizes[0], *blocked]
         self._down = tf.constant([len(blocked)])
         self._group_axes = tuple(range(1, 1 + len(blocked)))
@@ -89,7 +94,8 @@ class Rows(View):
     def spread(self, statistics: tf.Tensor) -> tf.Tensor:
         if self._is_one_piece:
             return tf.reshape(statistics, self._spread_shape)
-        copies = reductions.tile(statistics, self._times)
+        tile = tf.tile if self._are_few else reductions.tile
+        copies = tile(statistics, self._times)
         return tf.reshape(copies, self._spread_shape)
 
     def beside_channels(self, parameter: tf.Tensor) -> tf.Tensor:
