@@ -29,6 +29,7 @@ import tensorflow as tf
 
 from groupnorm.op import reductions, views
 from groupnorm.op.views import View
+from groupnorm.op.views.base import is_number
 
 
 class Layout(NamedTuple):
@@ -243,5 +244,5 @@ def _backward(
 
 def _sum(means: tf.Tensor, view: View) -> tf.Tensor:
     """Sum over samples and positions, from means over positions: one per channel."""
-    total = reductions.sum_samples(means)
+    total = reductions.sum_samples(means, not is_number(1, view.positions))
     return total * tf.cast(view.positions, total.dtype)

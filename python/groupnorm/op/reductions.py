@@ -147,18 +147,28 @@ def mean_of_pairs(
     return tf.math.real(total) * share, tf.math.imag(total) * share
 
 
-def sum_samples(x: tf.Tensor) -> tf.Tensor:
-    """Sums over the first axis, as a vector."""
+def sum_samples(x: tf.Tensor, are_sums: bool) -> tf.Tensor:
+    """Sums over the first axis, as a vector, of what may itself be sums."""
     if not context.is_compiled_for_cpu():
         return tf.reshape(tf.reduce_sum(x, 0), [-1])
     # XLA would add one column after the other, number by number.
     samples = sizes_of(x)[0]
     rows = tf.reshape(x, [samples, math.prod(x.shape[1:])])
-    # One row of ones is a product that it makes itself, slowly.
-    times = 1 if (x.shape.num_elements() or 0) <= _FEW_TO_SUM else _VECTOR
+    times = 1 if _is_sum_of_few(rows, are_sums) else _VECTOR
     if samples == -1:
         samples = tf.shape(x)[0]
     return tf.matmul(tf.ones([times, samples], x.dtype), rows)[0]
+
+
+def _is_sum_of_few(rows: tf.Tensor, are_sums: bool) -> bool:
+    """Whether the sum down the rows is best left to XLA.
+
+    It makes a sum again of a product with one row, and joins that with others.
+    """
+    numbers = rows.shape.num_elements()
+    if numbers is None:
+        return False
+    return numbers <= _FEW_TO_SUM or (rows.shape[0] <= _JOINED and not are_sums)
 
 
 class Segments:
