@@ -76,6 +76,7 @@ def test_gradients_equal_finite_differences(compute, rng, shape, axis, groups, m
         ((2, 11, 13, 8), 3, 2),
         ((4, 4096), 1, 32),
         ((1, 47, 48, 128), 3, 64),
+        ((2, 46, 48, 64), 3, 2),
     ],
 )
 def test_is_accurate_at_any_mean(on_path, rng, shape, axis, groups):
@@ -166,8 +167,17 @@ def test_long_sums_keep_their_digits(on_path, rows):
         # Rows of few numbers are added by a product, few rows as pairs.
         ((2, 983, 12), 2, 4),
         ((2, 5, 5, 16), 3, 8),
-        # Many positions are added axis by axis.
+        ((2, 41, 8), 2, 8),
+        # Many positions are added axis by axis, few as two axes.
         ((2, 8, 11, 12, 13), 1, 2),
+        ((2, 6, 8, 8), 1, 3),
+        ((2, 61, 4, 4), 1, 1),
+        ((2, 64, 16, 16), 1, 1),
+        # One group is read in rows, or in one piece.
+        ((2, 983, 8), 2, 1),
+        ((2, 3, 40), 2, 1),
+        # Many samples are added by a product.
+        ((97, 2, 96), 2, 4),
     ],
 )
 def test_xla_is_accurate_in_every_form_of_a_sum(monkeypatch, rng, shape, axis, groups):

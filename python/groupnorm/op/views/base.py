@@ -58,7 +58,10 @@ class View(abc.ABC):
 
     def mean_square(self, values: tf.Tensor) -> tf.Tensor:
         """Statistics: the mean of the squares over each group."""
-        if not (self._can_take_norms() and reductions.run_as_written()):
+        # TensorFlow takes a single norm with one thread.
+        is_single = self._groups == 1 and is_number(1, self._sizes[0])
+        can_take_norms = self._can_take_norms() and not is_single
+        if not (can_take_norms and reductions.run_as_written()):
             return self.mean(tf.square(values))
         share = self._groups / math.prod(self._sizes[1:])
 

@@ -14,6 +14,8 @@ from groupnorm.op.views.base import Reduction, View, is_number
 _WIDE_ENOUGH = 128
 # Coefficients for a whole row are few beside an input of so many rows.
 _MANY_ROWS = 8
+# Sums along so many channels of a group take less time than those down the rows.
+_LONG = 32
 # Of more rows XLA on a CPU makes better loops than of one piece, and coefficients for a
 # row are written down for it.
 _FEW_ROWS = 16
@@ -60,6 +62,7 @@ class Rows(View):
         self._down = tf.constant([len(blocked)])
         self._group_axes = tuple(range(1, 1 + len(blocked)))
         self._segments = None
+        self._pieces: tf.Tensor | None = None  # of a group in a row, if they are long
         if self._is_one_piece:
             in_one = reductions.can_be_added_at_once(rows, *row)
             sums = [[1, 2, 3]] if in_one else [[2, 3], [1]]
@@ -70,6 +73,9 @@ class Rows(View):
         else:
             if reductions.Segments.are_needed(rows):
                 self._segments = reductions.Segments(sizes[0], rows, row)
+            elif self._at_the_end and size >= _LONG and reductions.run_as_written():
+                self._pieces = tf.stack([*self._blocked, repeats * groups, size, 1])
+                self._along_pieces = tf.constant([len(blocked) + 2])
             self._along = tf.constant([1, 3, 4])
             self._times = tf.constant([1, repeats, 1, size, 1])
             of_a_row = row if self._at_the_end else [channels, 1]
@@ -115,7 +121,18 @@ class Rows(View):
         if self._is_one_piece:
             found = super()._reduce(values, reduction)
             return tf.reshape(found, self._statistic_shape)
+        if self._pieces is not None and not self._is_part(values):
+            return self._reduce_pieces(values, reduction)
         return reduction(self._reduce_down(values, reduction), self._along)
+
+    def _reduce_pieces(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
+        """Reduce what lies side by side first, the piece of each group in a row."""
+        pieces = tf.reshape(values, self._pieces)
+        row = reduction(reduction(pieces, self._along_pieces), self._down)
+        if self._columns == 1:
+            return row
+        shape = [self._sizes[0], self._columns, self._groups, 1, 1]
+        return reduction(tf.reshape(row, shape), self._along)
 
     def _reduce_down(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
         """Reduce each column to one number, in the shape of a row by groups."""
