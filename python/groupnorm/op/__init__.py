@@ -7,7 +7,7 @@ The files, from the top down: each asks only those below it.
     native/         one of them: a kernel for CPUs
     formulas.py     the other: formulas and gradient in TensorFlow operations
     views/          the shapes in which inputs are read, whatever their rank
-    reductions.py   sums over axes, in the form that runs fastest
+    reductions/     sums over axes, in the form that runs fastest
     context.py      what TensorFlow is doing at the moment
     arguments.py    what the arguments may be
 """

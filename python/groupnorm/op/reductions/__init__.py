@@ -1,0 +1,118 @@
+"""Means over axes, in the form that runs fastest and rounds least.
+
+TensorFlow's own kernels run one operation at a time: few operations are fast there,
+and what is as large as the input costs most where it is written down. XLA joins
+operations into loops, and what it makes of a sum depends on the form of it.
+
+    blocks.py     means whose running sums are short, in any operations
+    segments.py   means over rows that cannot be cut evenly
+    xla_cpu.py    the forms for XLA on a CPU
+    xla_gpu.py    the form for XLA on a GPU
+    sizes.py      how many numbers there are
+
+Every mean here keeps the axes that it is over, with size 1. Axes are given as a
+constant tensor, which can serve many calls.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from tensorflow.python.ops.parallel_for import pfor
+
+from groupnorm.op import context
+from groupnorm.op.reductions import xla_cpu, xla_gpu
+from groupnorm.op.reductions.blocks import mean_at_once, mean_axes
+from groupnorm.op.reductions.segments import Segments
+from groupnorm.op.reductions.sizes import (
+    LONGEST_SUM,
+    Size,
+    are_last,
+    are_short,
+    can_be_added_at_once,
+    divisors,
+    run_as_written,
+    sizes_of,
+)
+from groupnorm.op.reductions.xla_cpu import are_worth_pairs, mean_of_pairs, nested
+
+__all__ = [
+    "LONGEST_SUM",
+    "Segments",
+    "Size",
+    "are_short",
+    "are_worth_pairs",
+    "can_be_added_at_once",
+    "divisors",
+    "mean",
+    "mean_of_pairs",
+    "nested",
+    "norm",
+    "run_as_written",
+    "same_everywhere",
+    "sizes_of",
+    "sum_samples",
+    "tile",
+]
+
+# Numbers side by side are added in so many sums, or more.
+_LANES = 4
+
+
+def mean(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
+    """Mean over these axes, in ascending order; 0 where one of them is empty."""
+    known = tf.get_static_value(axes).tolist()
+    if context.is_compiled_for_cpu():
+        return xla_cpu.mean(x, known)
+    if context.is_compiled() and xla_gpu.are_columns(x, known):
+        return xla_gpu.mean(x, known)
+    lengths = [x.shape[axis] for axis in known]
+    lanes = _LANES if known[-1] == x.shape.rank - 1 else 1
+    if are_short(*lengths, lanes=lanes):
+        return tf.reduce_mean(x, axes, keepdims=True)
+    if are_last(known, x) and can_be_added_at_once(*lengths):
+        return mean_at_once(x, known)
+    return mean_axes(x, known)
+
+
+def sum_samples(x: tf.Tensor, are_sums: bool) -> tf.Tensor:
+    """Sums over the first axis, as a vector, of what may itself be sums."""
+    if context.is_compiled_for_cpu():
+        return xla_cpu.sum_samples(x, are_sums)
+    return tf.reshape(tf.reduce_sum(x, 0), [-1])
+
+
+def tile(x: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
+    """Copies of `x` along each axis, in a form that later operations read fast."""
+    if context.is_compiled_for_cpu():
+        return xla_cpu.tile(x, times)
+    return tf.tile(x, times)
+
+
+def norm(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
+    """Root of the sum of squares over these axes, with no tensor of the squares."""
+    return tf.raw_ops.EuclideanNorm(input=x, axis=axes, keep_dims=True)
+
+
+def same_everywhere(x: tf.Tensor) -> tf.Tensor:
+    """Numbers that are the same, to the last bit, for all that reads them.
+
+    XLA works out again what is little work, in every loop that needs it, and there a
+    product may become one operation with the sum that follows, and stay unrounded.
+    Without their last bit, which is another operation, products stay what they are.
+    """
+    if not context.is_compiled():
+        return x
+    bits = tf.bitcast(x, tf.int64 if x.dtype == tf.float64 else tf.int32)
+    return tf.bitcast(
+        tf.bitwise.bitwise_and(bits, tf.constant(-2, bits.dtype)), x.dtype
+    )
+
+
+@pfor.RegisterPFor("EuclideanNorm")
+def _vectorized_norm(of_one):
+    """The norms of many tensors at once, for `tf.vectorized_map`."""
+    axes = of_one.unstacked_input(1) + 1  # after the new one; they are not negative
+    found = tf.raw_ops.EuclideanNorm(
+        input=of_one.stacked_input(0), axis=axes, keep_dims=of_one.get_attr("keep_dims")
+    )
+    return pfor.wrap(found, True)

@@ -1,0 +1,52 @@
+"""Means over rows that cannot be cut evenly."""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+from tensorflow.python.ops.parallel_for import pfor
+
+from groupnorm.op.reductions.blocks import even_block, share
+from groupnorm.op.reductions.sizes import LONGEST_SUM, Size, run_as_written
+
+# Rows that are added first where their number does not tell how many are best.
+_SEGMENT = 512
+
+
+class Segments:
+    """Rows in blocks of which the last may be short, for means over all of them.
+
+    They are for rows of which nobody knows how many there are, or whose number nothing
+    divides: to cut them up otherwise TensorFlow would copy them.
+    """
+
+    def __init__(self, samples: Size, rows: Size, row: list[Size]) -> None:
+        blocks = -(-rows // _SEGMENT)
+        first = tf.range(samples)[:, tf.newaxis] * blocks
+        block_of = first + tf.range(rows) // _SEGMENT
+        self._block_of = tf.reshape(block_of, [-1])
+        self._flat = tf.stack([samples * rows, math.prod(row)])
+        self._sums = tf.stack([samples, blocks, *row])
+        self._rows = rows
+
+    @staticmethod
+    def are_needed(rows: Size) -> bool:
+        """Whether so many rows are neither few nor to be cut evenly into blocks."""
+        if not isinstance(rows, int):
+            return run_as_written()
+        return rows > LONGEST_SUM and run_as_written() and even_block(rows) is None
+
+    def mean(self, x: tf.Tensor) -> tf.Tensor:
+        """Mean over the rows of `(N, rows, *row)`; 0 if there are none."""
+        sums = tf.math.segment_sum(tf.reshape(x, self._flat), self._block_of)
+        total = tf.reduce_sum(tf.reshape(sums, self._sums), 1, keepdims=True)
+        return total * share(self._rows, x.dtype)
+
+
+@pfor.RegisterPFor("SegmentSum")
+def _vectorized_segment_sum(of_one):
+    """The sums of many tensors at once, which are cut up alike."""
+    rows_first = tf.einsum("nrc->rnc", of_one.stacked_input(0))
+    sums = tf.math.segment_sum(rows_first, of_one.unstacked_input(1))
+    return pfor.wrap(tf.einsum("rnc->nrc", sums), True)

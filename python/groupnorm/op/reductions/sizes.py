@@ -1,0 +1,62 @@
+"""How many numbers there are, as far as that is known while a graph is made."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeAlias
+
+import tensorflow as tf
+
+from groupnorm.op import context
+
+Size: TypeAlias = int | tf.Tensor  # a number where it is known
+
+# Sums of more numbers than this are taken in blocks, because the rounding errors of one
+# running sum grow with its length.
+LONGEST_SUM = 1024
+
+
+def sizes_of(x: tf.Tensor) -> list[Size]:
+    """Size of every axis, -1 for that of the batch where `tf.reshape` can tell it."""
+    sizes = x.shape.as_list()
+    if sizes[0] is None and all(sizes[1:]):
+        sizes[0] = -1
+    if None in sizes:
+        found = tf.unstack(tf.shape(x))
+        sizes = [s if n is None else n for n, s in zip(sizes, found, strict=True)]
+    return sizes
+
+
+def are_short(*lengths: Size | None, lanes: int = 1) -> bool:
+    """Whether sums over axes of these lengths, if known, may be taken in one go."""
+    known = [n for n in lengths if isinstance(n, int)]
+    return len(known) == len(lengths) and 0 < math.prod(known) <= LONGEST_SUM * lanes
+
+
+def can_be_added_at_once(*lengths: Size | None) -> bool:
+    """Whether sums over the last axes, of these lengths, may be taken in one go."""
+    # TensorFlow adds what lies side by side as a tree, so that no sum is long.
+    return run_as_written() or are_short(*lengths)
+
+
+def divisors(length: int) -> list[int]:
+    """All that divide this length, in ascending order."""
+    small = [d for d in range(1, math.isqrt(length) + 1) if length % d == 0]
+    return sorted({*small, *(length // d for d in small)})
+
+
+def are_last(axes: list[int], x: tf.Tensor) -> bool:
+    """Whether what lies along these axes lies side by side."""
+    end = axes[-1] + 1
+    return axes == list(range(axes[0], end)) and set(x.shape[end:]) <= {1}
+
+
+def longest(x: tf.Tensor, axes: list[int]) -> int:
+    return max(axes, key=lambda axis: x.shape[axis] or 0)
+
+
+def run_as_written() -> bool:
+    """Whether TensorFlow's own kernels are to run this, one operation at a time."""
+    return not (
+        context.is_compiled() or context.is_exporting() or context.is_for_reading()
+    )

@@ -1,0 +1,236 @@
+"""Means for XLA on a CPU.
+
+It makes good loops of elementwise operations. A sum it joins with what computes the
+numbers if that is something like a product and no axis of it is long: then the loop is
+short enough to be written out with vector instructions, or it is not, and there are
+none. Of a longer axis it adds windows, and what is added is written to memory first;
+so it is, too, where a library adds it: large sums of what is no product.
+There are other forms: sums of slices, products with a vector, two sums in one loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import tensorflow as tf
+
+from groupnorm.op import context
+from groupnorm.op.reductions.blocks import mean_axes
+from groupnorm.op.reductions.sizes import (
+    LONGEST_SUM,
+    Size,
+    are_last,
+    are_short,
+    longest,
+    sizes_of,
+)
+
+Mean: TypeAlias = Callable[[tf.Tensor, list[int]], tf.Tensor]
+
+# Slices that are added to one another before a sum: more make that sum smaller,
+# but are more places to read from at once.
+_SLICES = 8
+# An axis of more numbers than this XLA adds in windows, of what is written down. That of
+# so few it joins with what computes them.
+_JOINED = 32
+# Down the rows, a product is best where those are longer than one vector, but not two.
+_WORTH_PRODUCT_DOWN = range(9, 16)
+# Where a view with groups in one piece has positions, which may be several axes of the
+# input. To find its way in them XLA needs divisions, and only shifts for powers of two:
+# then it adds slices fast, never by products.
+_POSITIONS = 4
+# So many of them are best two axes, of which the last is as long as a vector: a sum
+# over both becomes a loop with vectors. Of more positions slices are long enough.
+_FEWEST_NESTED, _MOST_NESTED = 16, 256
+_VECTOR, _SHORT_VECTOR = 8, 4
+# For the sum over samples of so few numbers a library takes longer to start.
+_FEW_TO_SUM = 8192
+# So many are added as pairs faster than twice.
+_WORTH_PAIRS = range(8, 33)
+
+
+def nested(length: Size, times: int) -> list[Size]:
+    """Axes for so many numbers side by side, where a mean is over `times` of these."""
+    if not (
+        context.is_compiled_for_cpu()
+        and isinstance(length, int)
+        and _FEWEST_NESTED <= length <= _MOST_NESTED
+        and _is_power_of_2(length)
+        and length * times not in _WORTH_PAIRS
+    ):
+        return [length]
+    last = _SHORT_VECTOR if length < _VECTOR**2 else _VECTOR
+    return [length // last, last]
+
+
+def mean(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
+    """Means in the forms of which XLA makes loops with vector instructions."""
+    longer = [axis for axis in axes if x.shape[axis] != 1]
+    if longer == [1] and _JOINED < (x.shape[1] or 0) <= LONGEST_SUM:
+        width = x.shape[2:].num_elements()
+        if width == _VECTOR:
+            return _mean_joined(x, axes)
+        if width in _WORTH_PRODUCT_DOWN:
+            return _mean_by_product_down(x)
+    if not longer or not are_last(axes, x):
+        return _mean_by_slices(x, axes)
+    *others, last = longer
+    if _are_nested(x, axes):
+        return _mean_of_nested(x, axes)
+    length = x.shape[last] or 0
+    is_shifted = last == _POSITIONS and _is_power_of_2(length)
+    least = 2 * _JOINED if others else _JOINED
+    if is_shifted or not least < length <= LONGEST_SUM:
+        return _mean_by_slices(x, axes)
+    found = _mean_by_product(x, last)
+    return _mean_by_slices(found, others) if others else found
+
+
+def are_worth_pairs(x: tf.Tensor, axes: tf.Tensor) -> bool:
+    """Whether two means over these axes are best taken by `mean_of_pairs`."""
+    lengths = [x.shape[axis] for axis in tf.get_static_value(axes)]
+    return (
+        context.is_compiled_for_cpu()
+        and None not in lengths
+        and math.prod(lengths) in _WORTH_PAIRS
+    )
+
+
+def mean_of_pairs(
+    x: tf.Tensor, y: tf.Tensor, axes: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Means of both. XLA adds complex numbers as it does real ones, in one loop."""
+    total = tf.reduce_sum(tf.complex(x, y), axes, keepdims=True)
+    share = 1 / math.prod(x.shape[axis] for axis in tf.get_static_value(axes))
+    return tf.math.real(total) * share, tf.math.imag(total) * share
+
+
+def sum_samples(x: tf.Tensor, are_sums: bool) -> tf.Tensor:
+    """Sums over the first axis, as a vector, of what may itself be sums."""
+    # Of many samples XLA would add windows, or one column after the other, number by
+    # number. A product with several rows it leaves to a library.
+    samples = sizes_of(x)[0]
+    rows = tf.reshape(x, [samples, math.prod(x.shape[1:])])
+    times = 1 if _is_sum_of_few(rows, are_sums) else _VECTOR
+    if samples == -1:
+        samples = tf.shape(x)[0]
+    return tf.matmul(tf.ones([times, samples], x.dtype), rows)[0]
+
+
+def _is_sum_of_few(rows: tf.Tensor, are_sums: bool) -> bool:
+    """Whether the sum down the rows is best left to XLA.
+
+    It makes a sum again of a product with one row, and joins that with others.
+    """
+    numbers = rows.shape.num_elements()
+    if numbers is None:
+        return False
+    return numbers <= _FEW_TO_SUM or (rows.shape[0] <= _JOINED and not are_sums)
+
+
+def tile(x: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
+    """Copies of `x` along each axis, in a form that later operations read fast."""
+    copies = int(tf.get_static_value(times).prod())
+    if copies == 1:
+        return tf.tile(x, times)
+    # XLA does not join matrix products with what follows, so that what follows reads
+    # channels from memory. Half a value plus half of it is that value.
+    halves = tf.fill([2, copies], tf.constant(0.5, x.dtype))
+    column = tf.reshape(x, [-1, 1])
+    return tf.matmul(tf.concat([column, column], 1), halves)
+
+
+def _are_nested(x: tf.Tensor, axes: list[int]) -> bool:
+    """Whether the last axes are those that `nested` makes."""
+    lengths = [x.shape[axis] for axis in axes]
+    if len(axes) < 2 or not are_short(*lengths):
+        return False
+    *_, outer, last = lengths
+    return last in (_SHORT_VECTOR, _VECTOR) and _SHORT_VECTOR <= outer <= _JOINED
+
+
+def _mean_of_nested(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
+    """Means over axes of which the last two are nested."""
+    enough = (axis for axis in axes[:-2] if x.shape[axis] >= _SLICES)
+    return _mean_in_slices(x, next(enough, None), axes, _mean_joined)
+
+
+def _mean_joined(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
+    """Means that XLA joins with what computes the numbers."""
+    # It writes down what it adds, unless that is something like a product. One with a
+    # half is exact.
+    total = tf.reduce_sum(x * tf.constant(0.5, x.dtype), axes, keepdims=True)
+    return total * (2 / math.prod(x.shape[axis] for axis in axes))
+
+
+def _is_power_of_2(length: int) -> bool:
+    return length & (length - 1) == 0
+
+
+def _mean_by_product(x: tf.Tensor, axis: int) -> tf.Tensor:
+    """Means over an axis along which numbers lie side by side."""
+    length = x.shape[axis]
+    # Of two axes only: XLA would find its way in more by divisions, for each number.
+    shares = tf.fill([length, 1], tf.constant(1 / length, x.dtype))
+    means = tf.matmul(tf.reshape(x, [-1, length]), shares)
+    sizes = sizes_of(x)
+    sizes[axis] = 1
+    return tf.reshape(means, sizes)
+
+
+def _mean_by_product_down(x: tf.Tensor) -> tf.Tensor:
+    """Means over the axis after that of the samples."""
+    sizes = sizes_of(x)
+    rows = tf.reshape(x, [*sizes[:2], -1])
+    shares = tf.fill(sizes[1:2], tf.constant(1 / sizes[1], x.dtype))
+    sizes[1] = 1
+    return tf.reshape(tf.einsum("l,nlc->nc", shares, rows), sizes)
+
+
+def _mean_by_slices(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
+    """Add slices along an axis, which is elementwise, before the sum."""
+    lengths = [x.shape[axis] for axis in axes]
+    if are_short(*lengths) and math.prod(lengths) <= _fewest(x, lengths):
+        return tf.reduce_mean(x, axes, keepdims=True)
+    # Slices of the first axis are the longest pieces of memory.
+    enough = (axis for axis in axes if (x.shape[axis] or 0) >= _SLICES)
+    return _mean_in_slices(x, next(enough, None) or longest(x, axes), axes, mean_axes)
+
+
+def _mean_in_slices(
+    x: tf.Tensor, axis: int | None, axes: list[int], mean_rest: Mean
+) -> tf.Tensor:
+    """Means over axes, of which one is cut into slices that are added first."""
+    length = 0 if axis is None else x.shape[axis]
+    if not length:
+        return mean_rest(x, axes)
+
+    def of_slices(x: tf.Tensor, slices: int) -> tf.Tensor:
+        # Divided after the sum: a division between would have XLA join all into one
+        # loop.
+        return mean_rest(tf.add_n(tf.split(x, slices, axis)), axes) * (1 / slices)
+
+    slices = _even_slices(length)
+    if slices is not None:
+        return of_slices(x, slices)
+    rest = length % _SLICES
+    head, tail = tf.split(x, [length - rest, rest], axis)
+    share = rest / length
+    return of_slices(head, _SLICES) * (1 - share) + mean_rest(tail, axes) * share
+
+
+def _fewest(x: tf.Tensor, lengths: list[int]) -> int:
+    """How many numbers are added as fast without slices."""
+    # Slices of what lies side by side are short: in half precision they cost most.
+    return 2 * _JOINED if math.prod(lengths) == x.shape[-1] else _JOINED
+
+
+def _even_slices(length: int) -> int | None:
+    """How many slices of equal size there are best, if there can be a few."""
+    if length <= _SLICES:
+        return length
+    counts = [n for n in range(_SLICES, 1, -1) if length % n == 0]
+    apart = (n for n in counts if length // n > _JOINED)
+    return next(apart, max(counts, default=None))
