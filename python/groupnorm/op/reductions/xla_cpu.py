@@ -32,8 +32,8 @@ Mean: TypeAlias = Callable[[tf.Tensor, list[int]], tf.Tensor]
 # Slices that are added to one another before a sum: more make that sum smaller,
 # but are more places to read from at once.
 _SLICES = 8
-# An axis of more numbers than this XLA adds in windows, of what is written down. That of
-# so few it joins with what computes them.
+# An axis of more numbers than this XLA adds in windows, of what is written down. That
+# of so few it joins with what computes them.
 _JOINED = 32
 # Down the rows, a product is best where those are longer than one vector, but not two.
 _WORTH_PRODUCT_DOWN = range(9, 16)
