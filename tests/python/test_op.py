@@ -176,8 +176,9 @@ def test_long_sums_keep_their_digits(on_path, rows):
         # One group is read in rows, or in one piece.
         ((2, 983, 8), 2, 1),
         ((2, 3, 40), 2, 1),
-        # Many samples are added by a product.
+        # Many samples are added by a product, or down the rows.
         ((97, 2, 96), 2, 4),
+        ((97, 96), 1, 4),
     ],
 )
 def test_xla_is_accurate_in_every_form_of_a_sum(monkeypatch, rng, shape, axis, groups):

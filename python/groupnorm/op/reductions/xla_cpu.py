@@ -109,25 +109,25 @@ def mean_of_pairs(
 
 def sum_samples(x: tf.Tensor, are_sums: bool) -> tf.Tensor:
     """Sums over the first axis, as a vector, of what may itself be sums."""
-    # Of many samples XLA would add windows, or one column after the other, number by
-    # number. A product with several rows it leaves to a library.
     samples = sizes_of(x)[0]
     rows = tf.reshape(x, [samples, math.prod(x.shape[1:])])
-    times = 1 if _is_sum_of_few(rows, are_sums) else _VECTOR
-    if samples == -1:
-        samples = tf.shape(x)[0]
-    return tf.matmul(tf.ones([times, samples], x.dtype), rows)[0]
-
-
-def _is_sum_of_few(rows: tf.Tensor, are_sums: bool) -> bool:
-    """Whether the sum down the rows is best left to XLA.
-
-    It makes a sum again of a product with one row, and joins that with others.
-    """
     numbers = rows.shape.num_elements()
     if numbers is None:
-        return False
-    return numbers <= _FEW_TO_SUM or (rows.shape[0] <= _JOINED and not are_sums)
+        return _sum_down(rows, _VECTOR)
+    if numbers <= _FEW_TO_SUM or (samples <= _JOINED and not are_sums):
+        return _sum_down(rows, 1)
+    # What is sums it would write down in windows, or add column after column.
+    return _sum_down(rows, _VECTOR) if are_sums else tf.reduce_sum(rows, 0)
+
+
+def _sum_down(rows: tf.Tensor, times: int) -> tf.Tensor:
+    """Sums down the rows by a product with ones, so many rows of them.
+
+    Of one row XLA makes a sum again, and joins it with others. Several it leaves to a
+    library, which takes a while to start.
+    """
+    samples = tf.shape(rows)[0] if rows.shape[0] is None else rows.shape[0]
+    return tf.matmul(tf.ones([times, samples], rows.dtype), rows)[0]
 
 
 def tile(x: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
