@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,10 @@ def main() -> None:
     path.write_text(json.dumps(results, indent=1) + "\n")
     figure.draw(results, out / "figure.png")
     # A quick run is no news for the README.
-    page = out / "report.md" if arguments.quick or arguments.out else HERE / "README.md"
+    is_elsewhere = arguments.quick or arguments.out
+    page = out / "report.md" if is_elsewhere else HERE / "README.md"
+    if not is_elsewhere:
+        shutil.copy(out / "figure.png", HERE.parent / "man/figures/benchmark.png")
     report.write(results, page)
     print(f"Wrote {path}, figure.png beside it, and {page}.")
 

@@ -42,6 +42,11 @@ def test_readme():
     assert model.predict(np.zeros((2, 28, 28, 1)), verbose=0).shape == (2, 10)
 
 
+def test_the_front_page_shows_the_figure_of_the_run_that_is_told_of():
+    shown = ROOT / "man/figures/benchmark.png"
+    assert shown.read_bytes() == (ROOT / "benchmarks/results/figure.png").read_bytes()
+
+
 def test_the_article_for_a_start():
     digits = ROOT / "inst/extdata/digits.csv.gz"
     names = run(ARTICLES / "get-started-python.Rmd", digits_file=digits)
