@@ -59,8 +59,4 @@ def use_native(is_trivial: bool) -> bool:
 
 
 def _kernel_serves() -> bool:
-    if context.is_exporting() or context.is_compiled():
-        return False
-    if context.is_for_reading():
-        return False
-    return implementation().name == "native"
+    return context.is_run_as_written() and implementation().name == "native"

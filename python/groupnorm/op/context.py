@@ -48,6 +48,11 @@ def is_compiled() -> bool:
     )
 
 
+def is_run_as_written() -> bool:
+    """Whether TensorFlow's own kernels are to run this, one operation at a time."""
+    return not (is_compiled() or is_exporting() or is_for_reading())
+
+
 def is_compiled_for_cpu() -> bool:
     """Whether XLA compiles this, and can do so for no other device than CPUs."""
     if not is_compiled() or is_exporting():

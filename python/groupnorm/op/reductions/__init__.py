@@ -30,7 +30,6 @@ from groupnorm.op.reductions.sizes import (
     are_short,
     can_be_added_at_once,
     divisors,
-    run_as_written,
     sizes_of,
 )
 from groupnorm.op.reductions.xla_cpu import are_worth_pairs, mean_of_pairs, nested
@@ -47,7 +46,6 @@ __all__ = [
     "mean_of_pairs",
     "nested",
     "norm",
-    "run_as_written",
     "same_everywhere",
     "sizes_of",
     "sum_samples",

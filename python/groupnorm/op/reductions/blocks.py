@@ -7,12 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from groupnorm.op.reductions.sizes import (
-    LONGEST_SUM,
-    Size,
-    run_as_written,
-    sizes_of,
-)
+from groupnorm.op import context
+from groupnorm.op.reductions.sizes import LONGEST_SUM, Size, sizes_of
 
 
 def mean_axes(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
@@ -38,7 +34,7 @@ def mean_axis(x: tf.Tensor, axis: int) -> tf.Tensor:
     block = even_block(length)
     if block is not None:
         return mean_of_blocks(x, axis, block)
-    if run_as_written() and axis == x.shape.rank - 1:
+    if context.is_run_as_written() and axis == x.shape.rank - 1:
         return mean_at_once(x, [axis])
 
     length = sizes_of(x)[axis]

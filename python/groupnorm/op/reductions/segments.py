@@ -7,8 +7,9 @@ import math
 import tensorflow as tf
 from tensorflow.python.ops.parallel_for import pfor
 
+from groupnorm.op import context
 from groupnorm.op.reductions.blocks import even_block, share
-from groupnorm.op.reductions.sizes import LONGEST_SUM, Size, run_as_written
+from groupnorm.op.reductions.sizes import LONGEST_SUM, Size
 
 # Rows that are added first where their number does not tell how many are best.
 _SEGMENT = 512
@@ -34,8 +35,9 @@ class Segments:
     def are_needed(rows: Size) -> bool:
         """Whether so many rows are neither few nor to be cut evenly into blocks."""
         if not isinstance(rows, int):
-            return run_as_written()
-        return rows > LONGEST_SUM and run_as_written() and even_block(rows) is None
+            return context.is_run_as_written()
+        is_long = rows > LONGEST_SUM and even_block(rows) is None
+        return is_long and context.is_run_as_written()
 
     def mean(self, x: tf.Tensor) -> tf.Tensor:
         """Mean over the rows of `(N, rows, *row)`; 0 if there are none."""

@@ -36,7 +36,7 @@ def are_short(*lengths: Size | None, lanes: int = 1) -> bool:
 def can_be_added_at_once(*lengths: Size | None) -> bool:
     """Whether sums over the last axes, of these lengths, may be taken in one go."""
     # TensorFlow adds what lies side by side as a tree, so that no sum is long.
-    return run_as_written() or are_short(*lengths)
+    return context.is_run_as_written() or are_short(*lengths)
 
 
 def divisors(length: int) -> list[int]:
@@ -53,10 +53,3 @@ def are_last(axes: list[int], x: tf.Tensor) -> bool:
 
 def longest(x: tf.Tensor, axes: list[int]) -> int:
     return max(axes, key=lambda axis: x.shape[axis] or 0)
-
-
-def run_as_written() -> bool:
-    """Whether TensorFlow's own kernels are to run this, one operation at a time."""
-    return not (
-        context.is_compiled() or context.is_exporting() or context.is_for_reading()
-    )

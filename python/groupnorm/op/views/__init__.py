@@ -12,7 +12,7 @@ import math
 
 import tensorflow as tf
 
-from groupnorm.op import reductions
+from groupnorm.op import context, reductions
 from groupnorm.op.views.base import View, is_number
 from groupnorm.op.views.pieces import Pieces
 from groupnorm.op.views.rows import Cut, Rows, cut_of
@@ -26,7 +26,7 @@ def view(x: tf.Tensor, axis: int, groups: int, masked: bool) -> View:
     sizes = reductions.sizes_of(x)
     size = sizes[axis] // groups
     before, after = math.prod(sizes[1:axis]), math.prod(sizes[axis + 1 :])
-    if reductions.run_as_written() and (
+    if context.is_run_as_written() and (
         is_number(1, before * after) or are_few(sizes, groups, before)
     ):
         return Whole(sizes, groups, size, before, after)

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from groupnorm.op import reductions
+from groupnorm.op import context, reductions
 from groupnorm.op.reductions import Size
 
 Reduction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -51,7 +51,7 @@ class View(abc.ABC):
             return values
         count = -(-length // 8)
         is_in_bits = axis == values.shape.rank - 1 and count < _WORTH_A_COPY
-        if is_in_bits and reductions.run_as_written():
+        if is_in_bits and context.is_run_as_written():
             return values
         begin, size = [0] * values.shape.rank, [-1] * values.shape.rank
         begin[axis], size[axis] = (length - count) // 2, count
@@ -70,7 +70,7 @@ class View(abc.ABC):
         # TensorFlow takes a single norm with one thread.
         is_single = self._groups == 1 and is_number(1, self._sizes[0])
         can_take_norms = self._can_take_norms() and not is_single
-        if not (can_take_norms and reductions.run_as_written()):
+        if not (can_take_norms and context.is_run_as_written()):
             return self.mean(tf.square(values))
         share = self._groups / math.prod(self._sizes[1:])
 

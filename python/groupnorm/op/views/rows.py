@@ -73,7 +73,7 @@ class Rows(View):
         else:
             if reductions.Segments.are_needed(rows):
                 self._segments = reductions.Segments(sizes[0], rows, row)
-            elif self._at_the_end and size >= _LONG and reductions.run_as_written():
+            elif self._at_the_end and size >= _LONG and context.is_run_as_written():
                 self._pieces = tf.stack([*self._blocked, repeats * groups, size, 1])
                 self._along_pieces = tf.constant([len(blocked) + 2])
             self._along = tf.constant([1, 3, 4])
