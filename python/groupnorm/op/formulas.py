@@ -176,7 +176,11 @@ def _statistics(
     mean, square = (counted.share(view, moment) for moment in moments)
     # Rounding can make the difference negative.
     variance = tf.nn.relu(square - tf.square(mean))
-    return Statistics((shift,), mean, tf.math.rsqrt(variance + epsilon)), centered
+    rstd = tf.math.rsqrt(variance + epsilon)
+    if is_number(1, view.positions):
+        # Coefficients that carry a mean would be as many as the numbers.
+        return Statistics((shift, mean), None, rstd), centered - view.spread(mean)
+    return Statistics((shift,), mean, rstd), centered
 
 
 def _shift(x: tf.Tensor, view: View, counted: _Counted) -> tf.Tensor:
@@ -198,8 +202,7 @@ def _forward(
     """The normalized, scaled and centered input."""
     rstd, factor = view.spread(stats.rstd), view.beside_input(gamma)
     offset = view.beside_input(beta)
-    if stats.mean is None and view.positions == 1:
-        # Coefficients of channels would be as many as the numbers.
+    if is_number(1, view.positions):
         return centered * rstd * factor + offset
     scale = rstd * factor
     if stats.mean is not None:
@@ -229,8 +232,8 @@ def _backward(
         mean_product -= stats.mean * mean_dy
     mean_dy_z = stats.rstd * mean_product
     factor = view.beside_channels(gamma)
-    mean_g = counted.share(view, view.mean_channels(factor * mean_dy))
-    mean_gz = counted.share(view, view.mean_channels(factor * mean_dy_z))
+    means = view.means_channels(factor * mean_dy, factor * mean_dy_z)
+    mean_g, mean_gz = (counted.share(view, mean) for mean in means)
 
     slope = -tf.square(stats.rstd) * mean_gz
     level = -stats.rstd * mean_g

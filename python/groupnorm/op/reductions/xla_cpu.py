@@ -48,7 +48,7 @@ _VECTOR, _SHORT_VECTOR = 8, 4
 # For the sum over samples of so few numbers a library takes longer to start.
 _FEW_TO_SUM = 8192
 # So many are added as pairs faster than twice.
-_WORTH_PAIRS = range(8, 33)
+_WORTH_PAIRS = range(2, 33)
 
 
 def nested(length: Size, times: int) -> list[Size]:
@@ -114,10 +114,14 @@ def sum_samples(x: tf.Tensor, are_sums: bool) -> tf.Tensor:
     numbers = rows.shape.num_elements()
     if numbers is None:
         return _sum_down(rows, _VECTOR)
-    if numbers <= _FEW_TO_SUM or (samples <= _JOINED and not are_sums):
+    if numbers <= _FEW_TO_SUM:
         return _sum_down(rows, 1)
-    # What is sums it would write down in windows, or add column after column.
-    return _sum_down(rows, _VECTOR) if are_sums else tf.reduce_sum(rows, 0)
+    if are_sums:  # which would be written down in windows, or added column by column
+        return _sum_down(rows, _VECTOR)
+    # The last axes are the channels of a group. If not by vectors, it finds its way in
+    # them by divisions: once for each number, if those are written down.
+    fit = math.prod(x.shape[2:]) % _SHORT_VECTOR == 0
+    return _sum_down(rows, 1) if fit or samples <= _JOINED else tf.reduce_sum(rows, 0)
 
 
 def _sum_down(rows: tf.Tensor, times: int) -> tf.Tensor:

@@ -49,7 +49,8 @@ class View(abc.ABC):
         length = values.shape[axis]
         if length is None or length < 2:
             return values
-        count = -(-length // 8)
+        # Two or more: one alone XLA would read again wherever it is taken off.
+        count = max(2, -(-length // 8))
         is_in_bits = axis == values.shape.rank - 1 and count < _WORTH_A_COPY
         if is_in_bits and context.is_run_as_written():
             return values
@@ -89,6 +90,12 @@ class View(abc.ABC):
     @abc.abstractmethod
     def mean_channels(self, per_channel: tf.Tensor) -> tf.Tensor:
         """Statistics: the mean over the channels of each group."""
+
+    def means_channels(
+        self, first: tf.Tensor, second: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Statistics: of both the mean over the channels of each group."""
+        return self.mean_channels(first), self.mean_channels(second)
 
     def spread(self, statistics: tf.Tensor) -> tf.Tensor:
         """Statistics, to be broadcast against the input."""

@@ -63,6 +63,14 @@ class Pieces(View):
     def mean_channels(self, per_channel: tf.Tensor) -> tf.Tensor:
         return reductions.mean(per_channel, tf.constant(self._channel_axes))
 
+    def means_channels(
+        self, first: tf.Tensor, second: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        axes = tf.constant(self._channel_axes)
+        if reductions.are_worth_pairs(first, axes):
+            return reductions.mean_of_pairs(first, second, axes)
+        return super().means_channels(first, second)
+
     def beside_channels(self, parameter: tf.Tensor) -> tf.Tensor:
         return tf.reshape(parameter, [self._groups, *self._only(self._channel_axes)])
 
