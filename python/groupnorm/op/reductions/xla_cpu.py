@@ -47,8 +47,8 @@ _FEWEST_NESTED, _MOST_NESTED = 16, 256
 _VECTOR, _SHORT_VECTOR = 8, 4
 # For the sum over samples of so few numbers a library takes longer to start.
 _FEW_TO_SUM = 8192
-# So many are added as pairs faster than twice.
-_WORTH_PAIRS = range(2, 33)
+# So many are added as pairs faster than twice, side by side and down the rows.
+_WORTH_PAIRS, _WORTH_PAIRS_DOWN = range(2, 33), range(5, 33)
 
 
 def nested(length: Size, times: int) -> list[Size]:
@@ -90,12 +90,12 @@ def mean(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
 
 def are_worth_pairs(x: tf.Tensor, axes: tf.Tensor) -> bool:
     """Whether two means over these axes are best taken by `mean_of_pairs`."""
-    lengths = [x.shape[axis] for axis in tf.get_static_value(axes)]
-    return (
-        context.is_compiled_for_cpu()
-        and None not in lengths
-        and math.prod(lengths) in _WORTH_PAIRS
-    )
+    known = tf.get_static_value(axes).tolist()
+    lengths = [x.shape[axis] for axis in known]
+    if None in lengths or not context.is_compiled_for_cpu():
+        return False
+    worth = _WORTH_PAIRS if are_last(known, x) else _WORTH_PAIRS_DOWN
+    return math.prod(lengths) in worth
 
 
 def mean_of_pairs(
