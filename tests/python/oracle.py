@@ -19,14 +19,23 @@ def group_normalization(
             counted = counted & own.reshape(own.shape + (1,) * missing)
         for part in np.split(np.arange(channels), groups):
             values = x[n][..., part][counted]
-            mean = values.mean() if values.size else 0.0
-            variance = ((values - mean) ** 2).mean() if values.size else 0.0
+            mean, variance = moments(values)
             y[n][..., part] = (x[n][..., part] - mean) / np.sqrt(variance + epsilon)
     if gamma is not None:
         y = y * np.asarray(gamma, np.float64)
     if beta is not None:
         y = y + np.asarray(beta, np.float64)
     return np.moveaxis(y, -1, axis)
+
+
+def moments(values):
+    """Mean and biased variance, both 0 if there are no values."""
+    if not values.size:
+        return 0.0, 0.0
+    mean = values.mean()
+    # Of many that are all the same, a mean may be another number.
+    mean += (values - mean).mean()
+    return mean, ((values - mean) ** 2).mean()
 
 
 def gradients(x, groups, gamma, beta, dy, step=1e-6, **arguments):
