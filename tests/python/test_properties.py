@@ -34,12 +34,12 @@ SMALLEST = {"float16": 2**-24, "bfloat16": 1e-38, "float32": 1e-38, "float64": 1
 # The largest error of the computation, relative to the largest value of the group.
 TOLERANCE = {"float32": 2e-6, "float64": 1e-13}
 
-# Which values are drawn: `scale * (unit variance) + shift`. Their squares are in the
-# range of the dtype of the computation.
+# Which values are drawn: `scale * (unit variance) + shift`. Deviations, an outlier's
+# too, are in the range that is promised on each path.
 SCALES = {
     "float16": [1e-3, 1.0, 1e3],
-    "bfloat16": [1e-17, 1e-3, 1.0, 1e17],
-    "float32": [1e-17, 1e-3, 1.0, 1e3, 1e17],
+    "bfloat16": [1e-15, 1e-3, 1.0, 1e13],
+    "float32": [1e-15, 1e-3, 1.0, 1e3, 1e13],
     "float64": [1e-100, 1e-3, 1.0, 1e30, 1e100],
 }
 SHIFTS = {
@@ -144,8 +144,9 @@ class Case(NamedTuple):
         """The case, with an epsilon if a group has no variance or too few digits."""
         largest = np.abs(self.grouped(wide(self.x))).max((1, 3), initial=0)
         rounding = 8 * ROUNDING["float64"] * largest
-        least = np.maximum(rounding, 1e7 * SMALLEST[self.computed])
-        if self.epsilon or (self.variances() > least**2).all():
+        # What is added to it may be flushed to 0 where it is smaller than any number.
+        least = SMALLEST[self.computed] / TOLERANCE[self.computed]
+        if self.epsilon or (self.variances() > np.maximum(rounding**2, least)).all():
             return self
         return self._replace(epsilon=1e-3)
 
