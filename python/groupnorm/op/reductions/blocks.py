@@ -8,7 +8,12 @@ from typing import Any
 import tensorflow as tf
 
 from groupnorm.op import context
-from groupnorm.op.reductions.sizes import LONGEST_SUM, Size, sizes_of
+from groupnorm.op.reductions.sizes import (
+    LONGEST_JOINED,
+    LONGEST_SUM,
+    Size,
+    sizes_of,
+)
 
 
 def mean_axes(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
@@ -61,7 +66,11 @@ def even_block(length: int | None) -> int | None:
     if length is None:
         return None
     root = math.isqrt(length)
-    return next((b for b in range(root, root // 16, -1) if length % b == 0), None)
+    block = next((b for b in range(root, root // 16, -1) if length % b == 0), None)
+    if block is None or block > LONGEST_JOINED or length // block > LONGEST_SUM:
+        return block
+    # Of so short a one XLA on a CPU makes a slow loop, together with what comes before.
+    return length // block
 
 
 def share(count: Size, dtype: tf.DType) -> Any:

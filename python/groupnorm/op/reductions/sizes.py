@@ -15,6 +15,10 @@ Size: TypeAlias = int | tf.Tensor  # a number where it is known
 # running sum grow with its length.
 LONGEST_SUM = 1024
 
+# An axis of more numbers XLA on a CPU adds in windows, of what is written down. That of
+# so few it joins with what computes them.
+LONGEST_JOINED = 32
+
 
 def sizes_of(x: tf.Tensor) -> list[Size]:
     """Size of every axis, -1 for that of the batch where `tf.reshape` can tell it."""

@@ -19,6 +19,7 @@ import tensorflow as tf
 from groupnorm.op import context
 from groupnorm.op.reductions.blocks import mean_axes
 from groupnorm.op.reductions.sizes import (
+    LONGEST_JOINED,
     LONGEST_SUM,
     Size,
     are_last,
@@ -32,9 +33,9 @@ Mean: TypeAlias = Callable[[tf.Tensor, list[int]], tf.Tensor]
 # Slices that are added to one another before a sum: more make that sum smaller,
 # but are more places to read from at once.
 _SLICES = 8
-# An axis of more numbers than this XLA adds in windows, of what is written down. That
-# of so few it joins with what computes them.
-_JOINED = 32
+# What cannot be cut evenly has a rest, which costs more than slices of less than this
+# save.
+_WORTH_A_REST = 512
 # Down the rows, a product is best where those are longer than one vector, but not two.
 _WORTH_PRODUCT_DOWN = range(9, 16)
 # Where a view with groups in one piece has positions, which may be several axes of the
@@ -68,7 +69,7 @@ def nested(length: Size, times: int) -> list[Size]:
 def mean(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     """Means in the forms of which XLA makes loops with vector instructions."""
     longer = [axis for axis in axes if x.shape[axis] != 1]
-    if longer == [1] and _JOINED < (x.shape[1] or 0) <= LONGEST_SUM:
+    if longer == [1] and LONGEST_JOINED < (x.shape[1] or 0) <= LONGEST_SUM:
         width = x.shape[2:].num_elements()
         if width == _VECTOR:
             return _mean_joined(x, axes)
@@ -81,7 +82,7 @@ def mean(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
         return _mean_of_nested(x, axes)
     length = x.shape[last] or 0
     is_shifted = last == _POSITIONS and _is_power_of_2(length)
-    least = 2 * _JOINED if others else _JOINED
+    least = 2 * LONGEST_JOINED if others else LONGEST_JOINED
     if is_shifted or not least < length <= LONGEST_SUM:
         return _mean_by_slices(x, axes)
     found = _mean_by_product(x, last)
@@ -121,7 +122,11 @@ def sum_samples(x: tf.Tensor, are_sums: bool) -> tf.Tensor:
     # The last axes are the channels of a group. If not by vectors, it finds its way in
     # them by divisions: once for each number, if those are written down.
     fit = math.prod(x.shape[2:]) % _SHORT_VECTOR == 0
-    return _sum_down(rows, 1) if fit or samples <= _JOINED else tf.reduce_sum(rows, 0)
+    return (
+        _sum_down(rows, 1)
+        if fit or samples <= LONGEST_JOINED
+        else tf.reduce_sum(rows, 0)
+    )
 
 
 def _sum_down(rows: tf.Tensor, times: int) -> tf.Tensor:
@@ -152,7 +157,7 @@ def _are_nested(x: tf.Tensor, axes: list[int]) -> bool:
     if len(axes) < 2 or not are_short(*lengths):
         return False
     *_, outer, last = lengths
-    return last in (_SHORT_VECTOR, _VECTOR) and _SHORT_VECTOR <= outer <= _JOINED
+    return last in (_SHORT_VECTOR, _VECTOR) and _SHORT_VECTOR <= outer <= LONGEST_JOINED
 
 
 def _mean_of_nested(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
@@ -208,7 +213,8 @@ def _mean_in_slices(
 ) -> tf.Tensor:
     """Means over axes, of which one is cut into slices that are added first."""
     length = 0 if axis is None else x.shape[axis]
-    if not length:
+    slices = _even_slices(length) if length else None
+    if slices is None and (length or 0) < _WORTH_A_REST:
         return mean_rest(x, axes)
 
     def of_slices(x: tf.Tensor, slices: int) -> tf.Tensor:
@@ -216,7 +222,6 @@ def _mean_in_slices(
         # loop.
         return mean_rest(tf.add_n(tf.split(x, slices, axis)), axes) * (1 / slices)
 
-    slices = _even_slices(length)
     if slices is not None:
         return of_slices(x, slices)
     rest = length % _SLICES
@@ -228,7 +233,7 @@ def _mean_in_slices(
 def _fewest(x: tf.Tensor, lengths: list[int]) -> int:
     """How many numbers are added as fast without slices."""
     # Slices of what lies side by side are short: in half precision they cost most.
-    return 2 * _JOINED if math.prod(lengths) == x.shape[-1] else _JOINED
+    return 2 * LONGEST_JOINED if math.prod(lengths) == x.shape[-1] else LONGEST_JOINED
 
 
 def _even_slices(length: int) -> int | None:
@@ -236,5 +241,5 @@ def _even_slices(length: int) -> int | None:
     if length <= _SLICES:
         return length
     counts = [n for n in range(_SLICES, 1, -1) if length % n == 0]
-    apart = (n for n in counts if length // n > _JOINED)
+    apart = (n for n in counts if length // n > LONGEST_JOINED)
     return next(apart, max(counts, default=None))
