@@ -122,11 +122,9 @@ def sum_samples(x: tf.Tensor, are_sums: bool) -> tf.Tensor:
     # The last axes are the channels of a group. If not by vectors, it finds its way in
     # them by divisions: once for each number, if those are written down.
     fit = math.prod(x.shape[2:]) % _SHORT_VECTOR == 0
-    return (
-        _sum_down(rows, 1)
-        if fit or samples <= LONGEST_JOINED
-        else tf.reduce_sum(rows, 0)
-    )
+    if fit or samples <= LONGEST_JOINED:
+        return _sum_down(rows, 1)
+    return tf.reduce_sum(rows, 0)
 
 
 def _sum_down(rows: tf.Tensor, times: int) -> tf.Tensor:

@@ -49,11 +49,12 @@ class View(abc.ABC):
         length = values.shape[axis]
         if length is None or length < 2:
             return values
-        # Two or more: one alone XLA would read again wherever it is taken off.
-        count = max(2, -(-length // 8))
-        is_in_bits = axis == values.shape.rank - 1 and count < _WORTH_A_COPY
-        if is_in_bits and context.is_run_as_written():
-            return values
+        count = -(-length // 8)
+        if context.is_run_as_written():
+            if axis == values.shape.rank - 1 and count < _WORTH_A_COPY:
+                return values
+        else:
+            count = max(2, count)  # XLA reads one alone again wherever it is taken off
         begin, size = [0] * values.shape.rank, [-1] * values.shape.rank
         begin[axis], size[axis] = (length - count) // 2, count
         return tf.slice(values, begin, size)

@@ -10,8 +10,9 @@ from groupnorm.op.reductions import LONGEST_SUM, Size
 from groupnorm.op.views.base import View, is_number
 
 # An operation on so few numbers takes about as long as to start it; on fewer, where it
-# has to go through four axes for it.
+# has to go through four axes for it, and a group is in pieces that are not long.
 _FEW, _FEW_IF_TORN = 65536, 8192
+_LONG = 24
 # Samples of a batch that may be of any size, as in most models.
 _USUAL_BATCH = 32
 
@@ -62,6 +63,7 @@ def are_few(sizes: list[Size], groups: int, before: Size) -> bool:
         return False
     batch = _USUAL_BATCH if is_number(-1, sizes[0]) else sizes[0]
     sample = math.prod(sizes[1:])
-    is_torn = before > 1 and groups > 1 and sample > before * groups
+    piece = sample // (before * groups) if before else 0
+    is_torn = before > 1 and groups > 1 and 1 < piece < _LONG
     most = _FEW_IF_TORN if is_torn else _FEW
     return sample > 0 and batch * sample <= most and before <= LONGEST_SUM
