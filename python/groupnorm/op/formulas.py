@@ -23,11 +23,11 @@ TensorFlow writes over what nobody else will read, so that a chain needs it once
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from groupnorm.op import reductions, views
+from groupnorm.op import context, reductions, views
 from groupnorm.op.views import View
 from groupnorm.op.views.base import is_number
 
@@ -52,8 +52,8 @@ class Layout(NamedTuple):
 class Statistics(NamedTuple):
     """Of each sample's groups, in the view's shape."""
 
-    shifts: tuple[tf.Tensor, ...]  # taken off `x` one after the other
-    mean: tf.Tensor | None  # of what they leave, if it is not 0
+    shift: tf.Tensor  # taken off `x`; no result depends on it
+    mean: tf.Tensor  # of what it leaves
     rstd: tf.Tensor  # 1 / sqrt(variance + epsilon)
 
 
@@ -104,6 +104,7 @@ def gradient(
     counted = _Counted(view, mask, x, layout)
     if stats is None:
         stats, _ = _statistics(wide, view, epsilon, counted)
+    stats = _of_input(x, stats, view, counted)
     wide_dy = tf.cast(view.read(dy), gamma.dtype)
     dx, dgamma, dbeta = _backward(wide, gamma, wide_dy, view, stats, counted)
     return view.restore(tf.cast(dx, x.dtype)), dgamma, dbeta
@@ -159,37 +160,70 @@ class _Counted:
 def _statistics(
     x: tf.Tensor, view: View, epsilon: float, counted: _Counted
 ) -> tuple[Statistics, tf.Tensor]:
-    """Mean and inverse standard deviation of every group, and `x` without shifts.
+    """Mean and inverse standard deviation of every group, and what is left of `x`.
 
     A group without entries that count gets mean 0 and variance 0.
     """
     shift = _shift(x, view, counted)
     centered = x - view.spread(shift)
     if view.holds_few:
-        # What follows needs fewer operations without a mean.
-        second = counted.share(view, view.mean(counted.only(centered)))
-        centered -= view.spread(second)
+        mean = counted.share(view, view.mean(counted.only(centered)))
+        centered -= view.spread(mean)
         variance = counted.share(view, view.mean_square(counted.only(centered)))
-        rstd = tf.math.rsqrt(variance + epsilon)
-        return Statistics((shift, second), None, rstd), centered
+        return Statistics(shift, mean, tf.math.rsqrt(variance + epsilon)), centered
     moments = view.moments(counted.only(centered))
     mean, square = (counted.share(view, moment) for moment in moments)
     # Rounding can make the difference negative.
     variance = tf.nn.relu(square - tf.square(mean))
-    rstd = tf.math.rsqrt(variance + epsilon)
-    if is_number(1, view.positions):
-        # Coefficients that carry a mean would be as many as the numbers.
-        return Statistics((shift, mean), None, rstd), centered - view.spread(mean)
-    return Statistics((shift,), mean, rstd), centered
+    if view.takes_off_means:
+        centered -= view.spread(mean)
+    return Statistics(shift, mean, tf.math.rsqrt(variance + epsilon)), centered
 
 
 def _shift(x: tf.Tensor, view: View, counted: _Counted) -> tf.Tensor:
-    """A number near the mean of each group, on which no result depends."""
+    """A number near the mean of each group."""
     if view.holds_few or counted.not_all:
         near = counted.share(view, view.mean(counted.only(x)))
     else:
         near = view.mean(view.part(x))
-    return tf.stop_gradient(reductions.same_everywhere(near))
+    near = reductions.same_everywhere(near)
+    # Elsewhere derivatives are not taken through here.
+    return tf.stop_gradient(near) if context.is_exporting() else near
+
+
+def _of_input(
+    x: tf.Tensor, stats: Statistics, view: View, counted: _Counted
+) -> Statistics:
+    """Statistics of `x` with their derivatives, in closed form.
+
+    With `z` the normalized input, those with respect to a number that counts, one of
+    `n` in its group, are `1 / n` of the mean and `-rstd^2 z / n` of `rstd`.
+    """
+
+    def derivative(_: tf.Tensor, dmean: tf.Tensor, drstd: tf.Tensor) -> tf.Tensor:
+        wide = tf.cast(view.read(x), drstd.dtype)
+        slope = -drstd * found.rstd**3
+        level = dmean if view.takes_off_means else dmean - found.mean * slope
+        flow = _centered(wide, view, found) * view.spread(counted.share(view, slope))
+        flow += view.spread(counted.share(view, level))
+        dx = counted.only(flow) / tf.cast(view.numbers, flow.dtype)
+        return view.restore(tf.cast(dx, x.dtype))
+
+    @tf.custom_gradient
+    def of_input(_: tf.Tensor) -> Any:
+        return tuple(stats), derivative
+
+    # In eager mode a graph of derivatives of this one reads only what is in this one.
+    x = tf.identity(x)
+    # What `derivative` reads are these, so that it has derivatives, too.
+    found = Statistics(*of_input(x))
+    return found
+
+
+def _centered(x: tf.Tensor, view: View, stats: Statistics) -> tf.Tensor:
+    """What is left of `x` where statistics are taken off that are not carried on."""
+    centered = x - view.spread(stats.shift)
+    return centered - view.spread(stats.mean) if view.takes_off_means else centered
 
 
 def _forward(
@@ -205,7 +239,7 @@ def _forward(
     if is_number(1, view.positions):
         return centered * rstd * factor + offset
     scale = rstd * factor
-    if stats.mean is not None:
+    if not view.takes_off_means:
         offset -= view.spread(stats.mean) * scale
     return centered * scale + offset
 
@@ -223,12 +257,10 @@ def _backward(
     With `z` the normalized input and `g = gamma * dy`, the gradient of `x` is
     `rstd * (g - mean(g) - z * mean(g * z))`, the means taken over the group.
     """
-    centered = x
-    for shift in stats.shifts:
-        centered -= view.spread(shift)
+    centered = _centered(x, view, stats)
     mean_dy = view.mean_positions(dy)
     mean_product = view.mean_positions(counted.product(centered, dy))
-    if stats.mean is not None:
+    if not view.takes_off_means:
         mean_product -= stats.mean * mean_dy
     mean_dy_z = stats.rstd * mean_product
     factor = view.beside_channels(gamma)
@@ -237,7 +269,7 @@ def _backward(
 
     slope = -tf.square(stats.rstd) * mean_gz
     level = -stats.rstd * mean_g
-    if stats.mean is not None:
+    if not view.takes_off_means:
         level -= stats.mean * slope
     through_statistics = centered * view.spread(slope) + view.spread(level)
     scale = view.spread(stats.rstd) * view.beside_input(gamma)

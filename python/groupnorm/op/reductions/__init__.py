@@ -6,6 +6,7 @@ operations into loops, and what it makes of a sum depends on the form of it.
 
     blocks.py     means whose running sums are short, in any operations
     segments.py   means over rows that cannot be cut evenly
+    norms.py      norms, for means of squares
     xla_cpu.py    the forms for XLA on a CPU
     xla_gpu.py    the form for XLA on a GPU
     sizes.py      how many numbers there are
@@ -17,11 +18,11 @@ constant tensor, which can serve many calls.
 from __future__ import annotations
 
 import tensorflow as tf
-from tensorflow.python.ops.parallel_for import pfor
 
 from groupnorm.op import context
 from groupnorm.op.reductions import xla_cpu, xla_gpu
 from groupnorm.op.reductions.blocks import mean_at_once, mean_axes
+from groupnorm.op.reductions.norms import norm
 from groupnorm.op.reductions.segments import Segments
 from groupnorm.op.reductions.sizes import (
     LONGEST_SUM,
@@ -67,8 +68,11 @@ def mean(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
     lanes = _LANES if known[-1] == x.shape.rank - 1 else 1
     if are_short(*lengths, lanes=lanes):
         return tf.reduce_mean(x, axes, keepdims=True)
-    if are_last(known, x) and can_be_added_at_once(*lengths):
-        return mean_at_once(x, known)
+    starts = (n for n in range(len(known)) if are_last(known[n:], x))
+    start = next(starts, len(known))
+    apart, together = known[:start], known[start:]
+    if together and can_be_added_at_once(*lengths[start:]):
+        return mean_axes(mean_at_once(x, together), apart)
     return mean_axes(x, known)
 
 
@@ -86,11 +90,6 @@ def tile(x: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
     return tf.tile(x, times)
 
 
-def norm(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
-    """Root of the sum of squares over these axes, with no tensor of the squares."""
-    return tf.raw_ops.EuclideanNorm(input=x, axis=axes, keep_dims=True)
-
-
 def same_everywhere(x: tf.Tensor) -> tf.Tensor:
     """Numbers that are the same, to the last bit, for all that reads them.
 
@@ -104,13 +103,3 @@ def same_everywhere(x: tf.Tensor) -> tf.Tensor:
     return tf.bitcast(
         tf.bitwise.bitwise_and(bits, tf.constant(-2, bits.dtype)), x.dtype
     )
-
-
-@pfor.RegisterPFor("EuclideanNorm")
-def _vectorized_norm(of_one):
-    """The norms of many tensors at once, for `tf.vectorized_map`."""
-    axes = of_one.unstacked_input(1) + 1  # after the new one; they are not negative
-    found = tf.raw_ops.EuclideanNorm(
-        input=of_one.stacked_input(0), axis=axes, keep_dims=of_one.get_attr("keep_dims")
-    )
-    return pfor.wrap(found, True)

@@ -18,7 +18,8 @@ from groupnorm.op.reductions.sizes import (
 
 def mean_axes(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     for axis in reversed(axes):
-        x = mean_axis(x, axis)
+        if x.shape[axis] != 1:
+            x = mean_axis(x, axis)
     return x
 
 

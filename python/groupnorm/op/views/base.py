@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
@@ -31,6 +30,20 @@ class View(abc.ABC):
         self.positions = positions  # of a sample
         self._sizes, self._groups = sizes, groups
         self._shape = tf.stack(shape)  # one constant for all that is read in it
+
+    @property
+    def takes_off_means(self) -> bool:
+        """Whether means are taken off the numbers, rather than carried beside them.
+
+        Coefficients that carry them would be as many as the numbers if there is one
+        position, and are more operations.
+        """
+        return self.holds_few or is_number(1, self.positions)
+
+    @property
+    def numbers(self) -> Size:
+        """How many numbers a group has."""
+        return math.prod(self._sizes[1:]) // self._groups
 
     def read(self, x: tf.Tensor) -> tf.Tensor:
         """The input, or what has its shape, in this shape."""
@@ -74,15 +87,8 @@ class View(abc.ABC):
         can_take_norms = self._can_take_norms() and not is_single
         if not (can_take_norms and context.is_run_as_written()):
             return self.mean(tf.square(values))
-        share = self._groups / math.prod(self._sizes[1:])
-
-        # A norm has no gradient where it is 0, its square has.
-        @tf.custom_gradient
-        def by_norms(values: tf.Tensor) -> Any:
-            squares = tf.square(self._reduce(values, reductions.norm)) * share
-            return squares, lambda d: values * self.spread(d * (2 * share))
-
-        return by_norms(values)
+        share = 1 / self.numbers
+        return tf.square(self._reduce(values, reductions.norm)) * share
 
     @abc.abstractmethod
     def mean_positions(self, values: tf.Tensor) -> tf.Tensor:

@@ -14,7 +14,8 @@ from groupnorm.op.views.base import Reduction, View, is_number
 _WIDE_ENOUGH = 128
 # Coefficients for a whole row are few beside an input of so many rows.
 _MANY_ROWS = 8
-# Sums along so many channels of a group take less time than those down the rows.
+# Sums along so many channels of a group take less time than those down the rows, if a
+# row has each channel once.
 _LONG = 32
 # Of more rows XLA on a CPU makes better loops than of one piece, and coefficients for a
 # row are written down for it.
@@ -60,7 +61,7 @@ class Rows(View):
         self._is_one_piece = self._at_the_end and groups == 1 and one_is_best
         self._blocked = [sizes[0], *blocked]
         self._down = tf.constant([len(blocked)])
-        self._group_axes = tuple(range(1, 1 + len(blocked)))
+        self._group_axes = (len(blocked),)
         self._segments = None
         self._pieces: tf.Tensor | None = None  # of a group in a row, if they are long
         if self._is_one_piece:
@@ -73,15 +74,19 @@ class Rows(View):
         else:
             if reductions.Segments.are_needed(rows):
                 self._segments = reductions.Segments(sizes[0], rows, row)
-            elif self._at_the_end and size >= _LONG and context.is_run_as_written():
-                self._pieces = tf.stack([*self._blocked, repeats * groups, size, 1])
+            elif self._at_the_end and repeats == 1 and _are_long(size):
+                self._pieces = tf.stack([*self._blocked, groups, size, 1])
                 self._along_pieces = tf.constant([len(blocked) + 2])
+                if blocks > 1:
+                    self._by_block = tf.constant([-1, blocks, groups, 1, 1])
             self._along = tf.constant([1, 3, 4])
             self._times = tf.constant([1, repeats, 1, size, 1])
             of_a_row = row if self._at_the_end else [channels, 1]
             self._spread_shape = tf.constant([-1, *[1] * len(blocked), *of_a_row])
 
     def moments(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        if self._pieces is not None:
+            return super().moments(tf.reshape(values, self._pieces))  # once for both
         if self._is_one_piece or not reductions.are_worth_pairs(values, self._down):
             return super().moments(values)
         rows = reductions.mean_of_pairs(values, tf.square(values), self._down)
@@ -127,12 +132,12 @@ class Rows(View):
 
     def _reduce_pieces(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
         """Reduce what lies side by side first, the piece of each group in a row."""
-        pieces = tf.reshape(values, self._pieces)
-        row = reduction(reduction(pieces, self._along_pieces), self._down)
+        if values.shape.rank == len(self._blocked) + 2:
+            values = tf.reshape(values, self._pieces)
+        row = reduction(reduction(values, self._along_pieces), self._down)
         if self._columns == 1:
             return row
-        shape = [self._sizes[0], self._columns, self._groups, 1, 1]
-        return reduction(tf.reshape(row, shape), self._along)
+        return reduction(tf.reshape(row, self._by_block), self._along)
 
     def _reduce_down(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
         """Reduce each column to one number, in the shape of a row by groups."""
@@ -144,15 +149,20 @@ class Rows(View):
 
     def _is_part(self, values: tf.Tensor) -> bool:
         rows = self._blocked[-1]
-        return isinstance(rows, int) and values.shape[-3] != rows
+        return isinstance(rows, int) and values.shape[len(self._blocked) - 1] != rows
 
     def _can_take_norms(self) -> bool:
         if self._is_one_piece:
             return len(self._sums) == 1 and self._has_known_sizes()
         repeats, _, size, after = self._row
-        return reductions.are_short(self._blocked[-1]) and reductions.are_short(
+        are_short = reductions.are_short
+        return all(map(are_short, self._blocked[1:])) and are_short(
             repeats, size, after
         )
+
+
+def _are_long(pieces: int) -> bool:
+    return pieces >= _LONG and context.is_run_as_written()
 
 
 def cut_of(positions: Size, channels: int, groups: int) -> Cut:
