@@ -71,6 +71,8 @@ def value(
     the output has the dtype of `x`. `mask` is boolean and broadcasts against `x`: only
     entries where it is true count.
     """
+    if _is_empty(x):
+        return tf.identity(x), None
     if mask is None and layout.has_one_value_a_group():
         return tf.cast(_zeros(x, gamma) * gamma + beta, x.dtype), None
     view = layout.view(x, mask)
@@ -94,6 +96,8 @@ def gradient(
 
     The statistics may be those that `value` found; they are computed if not given.
     """
+    if _is_empty(x):
+        return tf.zeros_like(x), tf.zeros_like(gamma), tf.zeros_like(gamma)
     if mask is None and layout.has_one_value_a_group():
         flow = _zeros(x, gamma) * tf.cast(dy, gamma.dtype)
         dx = tf.cast(flow * gamma, x.dtype)
@@ -104,10 +108,19 @@ def gradient(
     counted = _Counted(view, mask, x, layout)
     if stats is None:
         stats, _ = _statistics(wide, view, epsilon, counted)
-    stats = _of_input(x, stats, view, counted)
+    stats = _of_input(x, stats, mask, layout)
     wide_dy = tf.cast(view.read(dy), gamma.dtype)
     dx, dgamma, dbeta = _backward(wide, gamma, wide_dy, view, stats, counted)
     return view.restore(tf.cast(dx, x.dtype)), dgamma, dbeta
+
+
+def _is_empty(x: tf.Tensor) -> bool:
+    """Whether it is known that there are no numbers.
+
+    Where TensorFlow's graph optimizer knows that, too, it can divide by their number to
+    make copies of a product's factor, which ends the process.
+    """
+    return x.shape.num_elements() == 0
 
 
 def _zeros(x: tf.Tensor, gamma: tf.Tensor) -> tf.Tensor:
@@ -192,15 +205,22 @@ def _shift(x: tf.Tensor, view: View, counted: _Counted) -> tf.Tensor:
 
 
 def _of_input(
-    x: tf.Tensor, stats: Statistics, view: View, counted: _Counted
+    x: tf.Tensor, stats: Statistics, mask: tf.Tensor | None, layout: Layout
 ) -> Statistics:
     """Statistics of `x` with their derivatives, in closed form.
 
     With `z` the normalized input, those with respect to a number that counts, one of
     `n` in its group, are `1 / n` of the mean and `-rstd^2 z / n` of `rstd`.
     """
+    # In eager mode a graph of this one's derivatives reads only what is in this one.
+    x, stats = tf.identity(x), Statistics(*map(tf.identity, stats))
+    mask = None if mask is None else tf.identity(mask)
 
     def derivative(_: tf.Tensor, dmean: tf.Tensor, drstd: tf.Tensor) -> tf.Tensor:
+        view = layout.view(x, mask)
+        counted = _Counted(view, mask, x, layout)
+        # Themselves functions of x, for derivatives of these.
+        found = _of_input(x, stats, mask, layout)
         wide = tf.cast(view.read(x), drstd.dtype)
         slope = -drstd * found.rstd**3
         level = dmean if view.takes_off_means else dmean - found.mean * slope
@@ -213,11 +233,7 @@ def _of_input(
     def of_input(_: tf.Tensor) -> Any:
         return tuple(stats), derivative
 
-    # In eager mode a graph of derivatives of this one reads only what is in this one.
-    x = tf.identity(x)
-    # What `derivative` reads are these, so that it has derivatives, too.
-    found = Statistics(*of_input(x))
-    return found
+    return Statistics(*of_input(x))
 
 
 def _centered(x: tf.Tensor, view: View, stats: Statistics) -> tf.Tensor:
