@@ -9,9 +9,11 @@ import tensorflow as tf
 from groupnorm.op.reductions import LONGEST_SUM, Size
 from groupnorm.op.views.base import View, is_number
 
-# An operation on so few numbers takes about as long as to start it; on fewer, where it
-# has to go through four axes for it, and a group is in pieces that are not long.
-_FEW, _FEW_IF_TORN = 65536, 8192
+# An operation on so few numbers takes about as long as to start it, or as to start the
+# threads that a norm of them would be given; on fewer, where it has to go through four
+# axes for it, and a group is in pieces that are not long. From 106,000 on, these
+# operations are given threads, too.
+_FEW, _FEW_IF_TORN = 102_400, 8192
 _LONG = 24
 # Samples of a batch that may be of any size, as in most models.
 _USUAL_BATCH = 32
