@@ -183,13 +183,13 @@ def _statistics(
         mean = counted.share(view, view.mean(counted.only(centered)))
         centered -= view.spread(mean)
         variance = counted.share(view, view.mean_square(counted.only(centered)))
-        return Statistics(shift, mean, tf.math.rsqrt(variance + epsilon)), centered
-    moments = view.moments(counted.only(centered))
-    mean, square = (counted.share(view, moment) for moment in moments)
-    # Rounding can make the difference negative.
-    variance = tf.nn.relu(square - tf.square(mean))
-    if view.takes_off_means:
-        centered -= view.spread(mean)
+    else:
+        moments = view.moments(counted.only(centered))
+        mean, square = (counted.share(view, moment) for moment in moments)
+        # Rounding can make the difference negative.
+        variance = tf.nn.relu(square - tf.square(mean))
+        if view.takes_off_means:
+            centered -= view.spread(mean)
     return Statistics(shift, mean, tf.math.rsqrt(variance + epsilon)), centered
 
 
