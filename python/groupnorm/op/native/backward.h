@@ -39,7 +39,7 @@ class BackwardPlan {
     const Statistics* stats = StatsOf(unit);
     SetPlaces<3, R>(
         layout_, unit.samples, {work->shift(), work->scale(), work->offset()},
-        [&](int64_t, int64_t g) {
+        [&](int64_t, int64_t g, auto) {
           const std::array<R, 3> value{Center<R>(stats[g].mean).shift,
                                        static_cast<R>(stats[g].rstd),
                                        -Rest<R>(stats[g])};
@@ -71,22 +71,23 @@ class BackwardPlan {
   void SetUp(const Unit& unit, const Sums* total, Work<R>* work) {
     const Statistics* stats = StatsOf(unit);
     const Parameter<R> gamma(gamma_, 1, unit, layout_);
-    const int64_t parts = layout_.parts(), channels = layout_.groups() * parts;
+    const int64_t groups = layout_.groups();
     double* share = work->share();
     for (int64_t s = 0; s < unit.samples; ++s) share[s] = groups_.Share(unit, s);
     SetPlaces<3, R>(
         layout_, unit.samples, {work->slope(), work->curve(), work->offset()},
-        [&](int64_t s, int64_t g) {
+        [=](int64_t s, int64_t g, auto parts) {
           Sums sums;
-          for (int64_t i = g * parts; i < (g + 1) * parts; ++i) {
-            const R weight = gamma(i - s * channels);
-            sums += {weight * total[i].first, weight * total[i].second};
+          for (int64_t i = 0; i < parts; ++i) {
+            const R weight = gamma((g - s * groups) * parts + i);
+            const Sums& part = total[g * parts + i];
+            sums += {weight * part.first, weight * part.second};
           }
           const double exact = stats[g].rstd;
           const double m = sums.first * share[s], k = sums.second * share[s];
           const R rstd = static_cast<R>(exact), curve = static_cast<R>(-exact * k);
           const R offset = static_cast<R>(exact * (Rest<R>(stats[g]) * k - m));
-          return [&, rstd, curve, offset](int64_t c) GROUPNORM_EACH_CHANNEL {
+          return [=](int64_t c) GROUPNORM_EACH_CHANNEL {
             return std::array<R, 3>{gamma(c) * rstd, curve, offset};
           };
         });

@@ -100,16 +100,16 @@ void SetGroup(R* at, int64_t first, Parts parts, Run run, F of_channel) {
 }
 
 // Set the places of coefficients that are set together: those of channel c to
-// of_group(s, g)(c), where the groups g of all samples s are counted through.
+// of_group(s, g, parts)(c), where the groups g of all samples s are counted through.
 template <size_t... k, class R, class F>
 void SetPlaces(const Layout& layout, int64_t samples, std::index_sequence<k...>,
                const std::array<R*, sizeof...(k)>& values, F of_group) {
-  const int64_t period = layout.Period();
-  for (int64_t s = 0, i = 0; s < samples; ++s) {
+  const int64_t period = layout.Period(), groups = layout.groups();
+  for (int64_t s = 0; s < samples; ++s) {
     R* const at[] = {values[k] + s * layout.stride()...};
-    WithConstants(layout.parts(), layout.run(), [&](auto parts, auto run) {
-      for (int64_t g = 0; g < layout.groups(); ++g, ++i) {
-        const auto of_channel = of_group(s, i);
+    WithConstants(layout.parts(), layout.run(), [=](auto parts, auto run) {
+      for (int64_t g = 0; g < groups; ++g) {
+        const auto of_channel = of_group(s, s * groups + g, parts);
         const int64_t first = g * parts;
         (SetGroup<k>(at[k] + first * run, first, parts, run, of_channel), ...);
       }

@@ -62,9 +62,9 @@ class ForwardPlan {
       for (int64_t g = 0; g < groups_.Of(unit); ++g)
         work->group_shift()[g] = static_cast<R>(stats[g].mean);
     } else {
-      SetPlaces<1, R>(layout_, unit.samples, {work->shift()}, [&](int64_t, int64_t g) {
-        return Same(static_cast<R>(stats[g].mean));
-      });
+      SetPlaces<1, R>(
+          layout_, unit.samples, {work->shift()},
+          [&](int64_t, int64_t g, auto) { return Same(static_cast<R>(stats[g].mean)); });
     }
   }
 
@@ -75,16 +75,18 @@ class ForwardPlan {
 
   void Finish(const Unit& unit, Sums* total, Work<R>* work) {
     Statistics* stats = StatsOf(unit);
-    bool all = true;
-    for (int64_t s = 0, i = 0; s < unit.samples; ++s) {
+    int64_t bad = 0;
+    for (int64_t s = 0; s < unit.samples; ++s) {
+      const int64_t groups = layout_.groups(), first = s * groups;
       const double share = groups_.Share(unit, s);
-      for (int64_t g = 0; g < layout_.groups(); ++g, ++i) {
-        const bool good = Good(total[i], share);
-        if (good) stats[i] = Conclude(stats[i].mean, total[i], share);
-        all &= good;
+      if (share > 0) {
+        const Conclusions<R> loop{total + first, share, epsilon_, stats + first, &bad};
+        groupnorm::Run(loop, 1, groups);
+      } else {  // Where nothing counts, whatever was seen is left out.
+        std::fill_n(stats + first, groups, Statistics{0, 1 / std::sqrt(epsilon_)});
       }
     }
-    if (!all) SumExactly(unit, total, work);
+    if (bad > 0) SumExactly(unit, total, work);
   }
 
   void SetUp(const Unit& unit, const Sums*, Work<R>* work) {
@@ -93,7 +95,7 @@ class ForwardPlan {
     const Parameter<R> beta(beta_, 0, unit, layout_);
     SetPlaces<3, R>(
         layout_, unit.samples, {work->shift(), work->scale(), work->offset()},
-        [&](int64_t, int64_t g) {
+        [&](int64_t, int64_t g, auto) {
           const R shift = Center<R>(stats[g].mean).shift, rest = Rest<R>(stats[g]);
           const R rstd = static_cast<R>(stats[g].rstd);
           return [&, shift, rest, rstd](int64_t c) GROUPNORM_EACH_CHANNEL {
@@ -260,30 +262,6 @@ class ForwardPlan {
         });
   }
 
-  static double Variance(const Sums& sums, double share) {
-    const double rest = sums.first * share;
-    const double variance = sums.second * share - rest * rest;
-    return variance < 0 ? 0 : variance;  // and a NaN stays one
-  }
-
-  // The statistics of a group whose sums are around `shift`.
-  Statistics Conclude(double shift, const Sums& sums, double share) const {
-    // Where nothing counts, whatever was seen is left out.
-    if (share == 0) return {0, 1 / std::sqrt(epsilon_)};
-    return {shift + sums.first * share,
-            1 / std::sqrt(Variance(sums, share) + epsilon_)};
-  }
-
-  // Whether float sums are good enough: nothing over- or underflowed that
-  // matters, and the shift was near enough to the mean for the digits to be
-  // there after rest^2 is taken off.
-  bool Good(const Sums& sums, double share) const {
-    const double rest = sums.first * share;
-    const double v = Variance(sums, share) + epsilon_;
-    const bool in_range = std::is_same<R, double>::value || (v > 1e-24 && v < 1e36);
-    return in_range && rest * rest <= 3 * v;
-  }
-
   // Again for the groups that need it, in double and around the mean.
   void SumExactly(const Unit& unit, const Sums* total, Work<R>* work) {
     Statistics* stats = StatsOf(unit);
@@ -297,14 +275,15 @@ class ForwardPlan {
     }
     if (!layout_.by_rows())
       SetPlaces<1, double>(layout_, unit.samples, {work->exact_shift()},
-                           [&](int64_t, int64_t g) { return Same(shift[g]); });
+                           [&](int64_t, int64_t g, auto) { return Same(shift[g]); });
     for (int64_t chunk = 0; chunk < layout_.chunks(); ++chunk) {
       const double* at = layout_.by_rows() ? shift.data() : work->exact_shift();
       SumMoments<double>(unit, chunk, at, work, part.data());
       for (int64_t g = 0; g < groups; ++g) exact[g] += part[g];
     }
     for (int64_t g = 0; g < groups; ++g) {
-      if (!Good(total[g], share[g])) stats[g] = Conclude(shift[g], exact[g], share[g]);
+      if (share[g] == 0 || IsGood<R>(total[g], share[g], epsilon_)) continue;
+      stats[g] = Conclude(shift[g], exact[g], share[g], epsilon_);
     }
   }
 

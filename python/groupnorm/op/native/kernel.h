@@ -10,9 +10,9 @@
 //                    taken and work shared out (schedule.h), gradients of gamma
 //                    and beta are added up
 //   once a batch     of samples that together are worth a visit, or a slice of
-//                    a large one (Unit): sums become statistics, and these
-//                    become coefficients (forward.h, backward.h, and for both
-//                    coefficients.h)
+//                    a large one (Unit): sums become statistics (statistics.h),
+//                    and these become coefficients (forward.h, backward.h, and
+//                    for both coefficients.h)
 //   once a number    the loops (loops.h), twice: for the sums, and for the result
 //
 // How it is accurate: a first look at a few positions gives each group a shift

@@ -12,6 +12,8 @@
 #include <immintrin.h>
 #endif
 
+#include "statistics.h"
+
 namespace groupnorm {
 
 struct BFloat16 {
@@ -32,15 +34,6 @@ struct RealType<double> {
 };
 template <class T>
 using RealOf = typename RealType<T>::type;
-
-// Sums of a group (of d and d^2) or of a channel (of dy and dy * xhat).
-struct Sums {
-  double first = 0, second = 0;
-  void operator+=(const Sums& other) {
-    first += other.first;
-    second += other.second;
-  }
-};
 
 // Arrays of coefficients and sums are padded to a multiple of this many lanes.
 constexpr int64_t kPad = 8;
@@ -186,6 +179,20 @@ struct RowGradient {
   int64_t period;
 };
 
+// ------------------------------------------------------------ over groups
+//
+// A group of few numbers costs more than they do. So this is a loop, too.
+
+// From sums of type R to statistics, of which the mean is the shift before; where the
+// sums are not good it is left, and these groups are counted.
+template <class R>
+struct Conclusions {
+  const Sums* sums;
+  double share, epsilon;
+  Statistics* stats;
+  int64_t* bad;
+};
+
 }  // namespace groupnorm
 
 #define GROUPNORM_ISA baseline
@@ -231,7 +238,7 @@ inline void Arrive() {
 #endif
 }
 
-// Run a loop over `rows` rows of `width` lanes.
+// Run a loop over `rows` rows of `width` lanes, or over a row of groups.
 template <class Loop>
 void Run(const Loop& loop, int64_t rows, int64_t width) {
 #ifdef GROUPNORM_DISPATCH

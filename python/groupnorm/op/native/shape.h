@@ -1,5 +1,4 @@
-// What a call is about: the shape of the data, which positions count, and what is
-// found of each group.
+// What a call is about: the shape of the data, and which positions count.
 #ifndef GROUPNORM_SHAPE_H_
 #define GROUPNORM_SHAPE_H_
 
@@ -14,10 +13,6 @@ struct Shape {
   int64_t D() const { return C / G; }
   int64_t Positions() const { return A * B; }
   int64_t Size() const { return N * A * C * B; }
-};
-
-struct Statistics {
-  double mean, rstd;
 };
 
 inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
