@@ -586,10 +586,11 @@ def test_vectorized_map_over_long_samples(monkeypatch, rng, rows):
 
 
 @pytest.mark.parametrize("groups", [1, 4])
-def test_a_gradient_through_a_vectorized_map(monkeypatch, rng, groups):
+@pytest.mark.parametrize("batch", [(3, 70, 32), (3, 90, 400), (1, 270, 400)])
+def test_a_gradient_through_a_vectorized_map(monkeypatch, rng, batch, groups):
     monkeypatch.setenv("GROUPNORM_NATIVE", "0")
-    x = rng.normal(size=(2, 3, 70, 32))
-    x[0, 0] = x[..., :8] = 1  # a sample of one value, and a group
+    x = rng.normal(size=(2, *batch))
+    x[0, 0] = x[..., : batch[-1] // 4] = 1  # a sample of one value, and a group
 
     @tf.function
     def gradient(map_over, x):

@@ -82,12 +82,12 @@ class View(abc.ABC):
 
     def mean_square(self, values: tf.Tensor) -> tf.Tensor:
         """Statistics: the mean of the squares over each group."""
-        # TensorFlow takes a single norm with one thread.
-        is_single = self._groups == 1 and is_number(1, self._sizes[0])
-        can_take_norms = self._can_take_norms() and not is_single
-        if not (can_take_norms and context.is_run_as_written()):
+        if not (self._can_take_norms() and context.is_run_as_written()):
             return self.mean(tf.square(values))
         share = 1 / self.numbers
+        if self._groups == 1 and is_number(1, self._sizes[0]):
+            # TensorFlow would take a single norm with one thread.
+            return tf.nn.l2_loss(values) * (2 * share)
         return tf.square(self._reduce(values, reductions.norm)) * share
 
     @abc.abstractmethod
