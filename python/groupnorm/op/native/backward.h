@@ -62,8 +62,11 @@ class BackwardPlan {
     }
     const int64_t B = layout_.shape().B;
     const R *sum = work->lane_sum(), *product = sum + channels * B;
-    for (int64_t c = 0; c < channels; ++c)
-      for (int64_t b = 0; b < B; ++b) block[c] += Sums{*sum++, *product++};
+    WithConstant(B, [=](auto B) {
+      for (int64_t c = 0; c < channels; ++c)
+        for (int64_t i = c * B; i < (c + 1) * B; ++i)
+          block[c] += Sums{sum[i], product[i]};
+    });
   }
 
   // With m = mean of gamma * dy and k = mean of gamma * dy * xhat in a group,

@@ -43,7 +43,8 @@ class Schedule {
   // gamma and beta take, since those are added up in place within a block.
   int64_t Blocks() const {
     const int64_t most = std::min<int64_t>(N_, 256);
-    return Between(1, layout_.shape().Size() / kBlock, most);
+    const int64_t least = std::max(kBlock, kPerSum * layout_.shape().C);
+    return Between(1, layout_.shape().Size() / least, most);
   }
 
   template <class Plan>
@@ -54,6 +55,7 @@ class Schedule {
  private:
   static constexpr int64_t kInline = 49152;  // elements not worth a thread
   static constexpr int64_t kBlock = 16384;   // elements worth a task
+  static constexpr int64_t kPerSum = 16;     // elements worth a channel's sums
   static constexpr int64_t kTasks = 4;  // for each thread, to share them out evenly
 
   // A unit is one thread's: what the first pass read is in its cache for the
