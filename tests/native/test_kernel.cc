@@ -332,6 +332,8 @@ const Shape kShapes[] = {
     {5, 1, 6, 12345, 3},   {40, 130, 64, 1, 8},   {1, 2, 70000, 1, 10},
     {7, 1, 4096, 1, 32},   {2, 1, 8192, 1, 8},    {5, 1, 864, 5, 32},
     {3, 5, 770, 1, 1},     {20, 33, 1027, 1, 1},  {2, 150, 900, 1, 1},
+    {5, 4, 528, 1, 16},    {3, 2, 1030, 1, 5},    {40, 3, 512, 1, 32},
+    {3, 1, 6, 128, 3},     {3, 1, 5, 129, 5},     {124, 5, 80, 1, 80},
 };
 
 template <class T>
@@ -351,10 +353,11 @@ template <class T>
 void TestDrawn(uint64_t seed, int count) {
   Random random(seed);
   for (int i = 0; i < count; ++i) {
-    // Many channels without positions; very many, and all in one group.
+    // Many channels without positions, or with few; very many, and all in one group.
     const double kind = random.Uniform();
-    const bool dense = kind < 0.2, wide = kind > 0.9;
-    const int64_t A = dense || random.Uniform() < 0.4 ? 1 : random.Size(1, 300);
+    const bool flat = kind < 0.1, dense = kind < 0.3, wide = kind > 0.9;
+    int64_t A = dense || random.Uniform() < 0.4 ? 1 : random.Size(1, 300);
+    if (flat) A = random.Size(2, 5);
     const int64_t B =
         dense || wide || random.Uniform() < 0.4 ? 1 : random.Size(1, 300);
     const int64_t D = wide ? random.Size(700, 1200) : random.Size(1, dense ? 300 : 60);

@@ -24,7 +24,8 @@ struct Unit {
 // By rows, where much of a group lies in one piece: a row is a channel's piece,
 // and there is one coefficient for each row. Where these pieces are short, a
 // row is a whole group's piece, and gamma and beta lie along it ("short"); so it is,
-// too, where one group has all of many channels: memory is read in its order then.
+// too, where one group has all of many channels: memory is read in its order then; and
+// where there are few positions, beside which what belongs to lanes would be much.
 //
 // The places of a coefficient are lanes or rows; `parts` of them in a group.
 class Layout {
@@ -35,7 +36,7 @@ class Layout {
     const bool torn = masked && shape.B > 1;  // where part of a piece counts
     const int64_t run = shape.C * shape.B > kShortLanes ? kRun / 2 : kRun;
     by_rows_ = shape.B >= run || torn || (shape.A == 1 && piece >= kPad) ||
-               (!masked && HasWideRows(piece, sample));
+               (!masked && (HasWideRows(piece, sample) || IsFlat(piece, sample)));
     short_ = by_rows_ && shape.B < run && !torn;
     const int64_t batch = Between(1, (short_ ? kShortBatch : kBatch) / sample, 64);
     batch_ = by_rows_ && shape.A > 1 ? 1 : std::min(shape.N, batch);
@@ -165,6 +166,7 @@ class Layout {
   // Or half as many, where what lies along short rows would not stay in a first cache.
   static constexpr int64_t kShortLanes = 8192;
   static constexpr int64_t kWide = 768;  // a position's that make one, if all do
+  static constexpr int64_t kFlat = 4;    // positions at most
   static constexpr int64_t kTileLanes = 4 * kPad, kFewRows = 32;
   static constexpr int64_t kBatch = 2048;   // elements
   // More where coefficients are few: sums for each lane are then put away less often.
@@ -177,6 +179,13 @@ class Layout {
   bool HasWideRows(int64_t piece, int64_t sample) const {
     return shape_.G == 1 && shape_.B == 1 && piece >= kWide &&
            sample <= (shape_.N > 1 ? 2 : 1) * kChunk;
+  }
+
+  // Whether there are few positions of pieces that are worth a visit each, in samples
+  // that are. A group is not shared by threads.
+  bool IsFlat(int64_t piece, int64_t sample) const {
+    return shape_.A <= kFlat && shape_.B == 1 && piece >= 2 * kPad &&
+           sample >= kBatch / 4 && shape_.A * piece <= kChunk;
   }
 
   // By columns: as many positions as make whole vectors, and a tile of them, unless
