@@ -40,8 +40,9 @@ def use_native(is_trivial: bool) -> bool:
     """Whether this call, with or without a mask, is one for the native kernel.
 
     Args:
-        is_trivial: Whether every value is the mean of its group. TensorFlow is faster
-            then, but in eager mode, where the kernel is one operation against several.
+        is_trivial: Whether every value is the mean of its group, or there is none.
+            TensorFlow is faster then, but in eager mode, where the kernel is one
+            operation against several.
 
     Raises:
         RuntimeError: This process was forked from one that had computed before, and

@@ -71,7 +71,7 @@ def value(
     the output has the dtype of `x`. `mask` is boolean and broadcasts against `x`: only
     entries where it is true count.
     """
-    if _is_empty(x):
+    if is_empty(x):
         return tf.identity(x), None
     if mask is None and layout.has_one_value_a_group():
         return tf.cast(_zeros(x, gamma) * gamma + beta, x.dtype), None
@@ -96,7 +96,7 @@ def gradient(
 
     The statistics may be those that `value` found; they are computed if not given.
     """
-    if _is_empty(x):
+    if is_empty(x):
         return tf.zeros_like(x), tf.zeros_like(gamma), tf.zeros_like(gamma)
     if mask is None and layout.has_one_value_a_group():
         flow = _zeros(x, gamma) * tf.cast(dy, gamma.dtype)
@@ -114,8 +114,8 @@ def gradient(
     return view.restore(tf.cast(dx, x.dtype)), dgamma, dbeta
 
 
-def _is_empty(x: tf.Tensor) -> bool:
-    """Whether it is known that there are no numbers.
+def is_empty(x: tf.Tensor) -> bool:
+    """Whether it is known that there are no numbers: then there are no formulas either.
 
     Where TensorFlow's graph optimizer knows that, too, it can divide by their number to
     make copies of a product's factor, which ends the process.

@@ -115,7 +115,9 @@ def _normalize(
     epsilon: float,
 ) -> tf.Tensor:
     """The computation, with its gradient, by the implementation that fits the call."""
-    is_trivial = mask is None and layout.has_one_value_a_group()
+    is_trivial = formulas.is_empty(x) or (
+        mask is None and layout.has_one_value_a_group()
+    )
     if choice.use_native(is_trivial):
         return native.forward(
             x, gamma, beta, layout.groups, layout.axis, epsilon, mask
