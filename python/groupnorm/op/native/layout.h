@@ -34,7 +34,7 @@ class Layout {
     const int64_t piece = shape.D() * shape.B;  // of a group, in one
     const int64_t sample = shape.Positions() * shape.C;
     const bool torn = masked && shape.B > 1;  // where part of a piece counts
-    const int64_t run = shape.C * shape.B > kShortLanes ? kRun / 2 : kRun;
+    const int64_t run = ShortRowsPay() ? 2 * kRun : kRun;
     by_rows_ = shape.B >= run || torn || (shape.A == 1 && piece >= kPad) ||
                (!masked && (HasWideRows(piece, sample) || IsFlat(piece, sample)));
     short_ = by_rows_ && shape.B < run && !torn;
@@ -162,9 +162,7 @@ class Layout {
   }
 
  private:
-  static constexpr int64_t kRun = 32;  // a channel's numbers that make a row
-  // Or half as many, where what lies along short rows would not stay in a first cache.
-  static constexpr int64_t kShortLanes = 8192;
+  static constexpr int64_t kRun = 16;    // a channel's numbers that make a row
   static constexpr int64_t kWide = 768;  // a position's that make one, if all do
   static constexpr int64_t kFlat = 4;    // positions at most
   static constexpr int64_t kTileLanes = 4 * kPad, kFewRows = 32;
@@ -173,6 +171,13 @@ class Layout {
   static constexpr int64_t kShortBatch = 16384;
   static constexpr int64_t kChunk = 65536;  // elements
   static constexpr int64_t kMostChunks = 256;
+
+  // Whether up to twice kRun numbers are better in a short row with others: where what
+  // lies along it, which is laid out for each call, stays in a first cache and serves
+  // many samples.
+  bool ShortRowsPay() const {
+    return shape_.A == 1 && shape_.N >= 8 && shape_.C * shape_.B <= 8192;
+  }
 
   // Whether there is one group, of rows that are worth a visit each. They are not shared
   // by threads, and their lanes are added in floats, so there must not be too many.
