@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
+import re
 import shutil
 import subprocess
 import threading
@@ -39,14 +40,19 @@ def ops():
 # ---------------------------------------------------------------- C++ program
 
 
+# What the library is compiled with, so that the same sums are tested.
+_ARITHMETIC = re.search(
+    '^arithmetic="(.*)"$', (_NATIVE / "compile.sh").read_text(), re.M
+)
 # Compiler, options, the program's arguments, and what runs it if this processor cannot.
-_PLAIN = ("c++", "", [], [])
+_PLAIN = ("c++", "-O3", [], [])
+_ADDRESS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
 _OTHERS = [
-    ("c++", "-g -fsanitize=address,undefined -fno-sanitize-recover=undefined", [], []),
-    ("c++", "-g -fsanitize=thread", ["1", "threads"], []),
-    ("c++", "-DGROUPNORM_BASELINE", [], []),
-    ("clang++", "", [], []),
-    ("aarch64-linux-gnu-g++", "-static", [], ["qemu-aarch64-static"]),
+    ("c++", f"-O1 -g {_ADDRESS}", [], []),
+    ("c++", "-O1 -g -fsanitize=thread", ["1", "threads"], []),
+    ("c++", "-O1 -DGROUPNORM_BASELINE", [], []),
+    ("clang++", "-O1", [], []),
+    ("aarch64-linux-gnu-g++", "-O1 -static", [], ["qemu-aarch64-static"]),
 ]
 
 
@@ -59,8 +65,8 @@ def test_cpp(compiler, options, arguments, runner, tmp_path, pytestconfig) -> No
     for program in (compiler, *runner):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed: make test-full does that")
-    command = [compiler, "-std=c++17", "-O1", "-pthread", "-Wno-psabi"]
-    command += options.split()
+    command = [compiler, "-std=c++17", "-pthread", "-Wno-psabi"]
+    command += [*_ARITHMETIC[1].split(), *options.split()]
     probe, program = tmp_path / "probe.cc", tmp_path / "probe"
     probe.write_text("int main() {}")
     if not all(
@@ -265,15 +271,29 @@ def test_a_mask_that_does_not_fit_is_an_error(ops) -> None:
             native.backward(x, gamma, beta, stats, dy, 2, 2, 1e-3, mask)
 
 
+def _operations(function, shape) -> set[str]:
+    """The types of those that a function of a tensor puts into a graph."""
+    with tf.Graph().as_default() as graph:
+        function(tf.compat.v1.placeholder(tf.float32, shape))
+    return {op.type for op in graph.get_operations()}
+
+
 def test_masked_calls_reach_the_kernel(natively, rng) -> None:
     x = tf.constant(rng.normal(size=(3, 7, 4)).astype(np.float32))
     mask = rng.random((3, 7)) < 0.6
     traced = tf.function(lambda x: group_normalization(x, 2, mask=mask))
-    with tf.Graph().as_default() as graph:
-        traced.python_function(tf.zeros_like(x))
-    assert "GroupnormForward" in {op.type for op in graph.get_operations()}
+    assert "GroupnormForward" in _operations(traced.python_function, x.shape)
     want = oracle.group_normalization(x, 2, mask=mask)
     assert oracle.relative_error(traced(x), want) < 1e-6
+
+
+def test_a_tensor_that_is_known_to_be_empty_needs_no_kernel(natively) -> None:
+    kernel = {
+        shape: "GroupnormForward"
+        in _operations(lambda x: group_normalization(x, 2), shape)
+        for shape in [(0, 5, 8), (2, 0, 8), (None, 0, 8), (None, 5, 8), (2, 5, 8)]
+    }
+    assert [*kernel.values()] == [False, False, False, True, True], kernel
 
 
 def test_inputs_stay_as_they_are(ops) -> None:

@@ -695,16 +695,21 @@ def _operations(shape, axis, groups):
 @pytest.mark.parametrize(
     ("sizes", "axis", "most"),
     [
-        ([512], -1, 23),
+        ([512], -1, 22),
         ([128, 512], -1, 45),
-        ([2048, 16], 1, 33),
+        ([2048, 16], 1, 32),
         ([56, 56, 64], -1, 44),
-        ([64, 56, 56], 1, 34),
+        ([64, 56, 56], 1, 33),
         ([7, 7, 8], -1, 44),
-        ([5, 64, 7], 2, 46),  # two parameters to reshape
+        ([5, 64, 7], 2, 42),
+        ([5, 7, 64, 7], 3, 46),  # two parameters to reshape
         ([8, 8, 8, 32], -1, 44),
-        ([4, 200, 200, 3], 1, 34),
+        ([4, 200, 200, 3], 1, 33),
         ([256, 256, 128], -1, 50),  # sums in two steps
+        # Sizes that have to be asked for, and multiplied.
+        ([None, None, 64], -1, 92),
+        ([64, None], 1, 70),
+        ([None, 64, None], 2, 122),
     ],
 )
 def test_few_operations_and_no_branch(monkeypatch, sizes, axis, most, batch, groups):

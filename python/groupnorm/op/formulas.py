@@ -120,7 +120,7 @@ def is_empty(x: tf.Tensor) -> bool:
     Where TensorFlow's graph optimizer knows that, too, it can divide by their number to
     make copies of a product's factor, which ends the process.
     """
-    return x.shape.num_elements() == 0
+    return 0 in x.shape.as_list()
 
 
 def _zeros(x: tf.Tensor, gamma: tf.Tensor) -> tf.Tensor:

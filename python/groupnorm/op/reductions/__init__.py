@@ -31,6 +31,8 @@ from groupnorm.op.reductions.sizes import (
     are_short,
     can_be_added_at_once,
     divisors,
+    product,
+    quotient,
     sizes_of,
 )
 from groupnorm.op.reductions.xla_cpu import are_worth_pairs, mean_of_pairs, nested
@@ -47,6 +49,8 @@ __all__ = [
     "mean_of_pairs",
     "nested",
     "norm",
+    "product",
+    "quotient",
     "same_everywhere",
     "sizes_of",
     "sum_samples",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.ops.parallel_for import pfor
 
 from groupnorm.op import context
 from groupnorm.op.reductions.blocks import even_block, share
-from groupnorm.op.reductions.sizes import LONGEST_SUM, Size
+from groupnorm.op.reductions.sizes import LONGEST_SUM, Size, product
 
 # Rows that are added first where their number does not tell how many are best.
 _SEGMENT = 512
@@ -24,12 +24,14 @@ class Segments:
 
     def __init__(self, samples: Size, rows: Size, row: list[Size]) -> None:
         blocks = -(-rows // _SEGMENT)
-        first = tf.range(samples)[:, tf.newaxis] * blocks
+        first = tf.expand_dims(tf.range(samples), 1) * blocks
         block_of = first + tf.range(rows) // _SEGMENT
         self._block_of = tf.reshape(block_of, [-1])
-        self._flat = tf.stack([samples * rows, math.prod(row)])
+        self._flat = tf.stack([product(samples, rows), product(*row)])
         self._sums = tf.stack([samples, blocks, *row])
+        self._blocks_axis = tf.constant(1)
         self._rows = rows
+        self._share: Any = None  # of a row, once it is known in which dtype
 
     @staticmethod
     def are_needed(rows: Size) -> bool:
@@ -42,8 +44,10 @@ class Segments:
     def mean(self, x: tf.Tensor) -> tf.Tensor:
         """Mean over the rows of `(N, rows, *row)`; 0 if there are none."""
         sums = tf.math.segment_sum(tf.reshape(x, self._flat), self._block_of)
-        total = tf.reduce_sum(tf.reshape(sums, self._sums), 1, keepdims=True)
-        return total * share(self._rows, x.dtype)
+        blocks = tf.reshape(sums, self._sums)
+        if self._share is None:
+            self._share = share(self._rows, x.dtype)
+        return tf.reduce_sum(blocks, self._blocks_axis, keepdims=True) * self._share
 
 
 @pfor.RegisterPFor("SegmentSum")

@@ -31,6 +31,21 @@ def sizes_of(x: tf.Tensor) -> list[Size]:
     return sizes
 
 
+def product(*sizes: Size) -> Size:
+    """Their product. To multiply one that is unknown is an operation, even by 1."""
+    known = math.prod(size for size in sizes if isinstance(size, int))
+    unknown = [size for size in sizes if not isinstance(size, int)]
+    if not unknown:
+        return known
+    first = unknown[0] if known == 1 else unknown[0] * known
+    return math.prod(unknown[1:], start=first)
+
+
+def quotient(size: Size, parts: int) -> Size:
+    """The size of each of so many parts, likewise."""
+    return size if parts == 1 else size // parts
+
+
 def are_short(*lengths: Size | None, lanes: int = 1) -> bool:
     """Whether sums over axes of these lengths, if known, may be taken in one go."""
     known = [n for n in lengths if isinstance(n, int)]

@@ -8,8 +8,6 @@ shapes of their own, which broadcast against one another.
 
 from __future__ import annotations
 
-import math
-
 import tensorflow as tf
 
 from groupnorm.op import context, reductions
@@ -25,16 +23,19 @@ def view(x: tf.Tensor, axis: int, groups: int, masked: bool) -> View:
     """The shape in which to read `x`, and all that has its shape."""
     sizes = reductions.sizes_of(x)
     size = sizes[axis] // groups
-    before, after = math.prod(sizes[1:axis]), math.prod(sizes[axis + 1 :])
+    before, after = (
+        reductions.product(*some) for some in (sizes[1:axis], sizes[axis + 1 :])
+    )
+    has_one_position = is_number(1, before) and is_number(1, after)
     if context.is_run_as_written() and (
-        is_number(1, before * after) or are_few(sizes, groups, before)
+        has_one_position or are_few(sizes, groups, before)
     ):
         return Whole(sizes, groups, size, before, after)
     if is_number(1, before):
         return Pieces(sizes, groups, size, sizes[axis + 1 :])
     is_cut = is_number(1, after) and not masked
     cut = cut_of(before, groups * size, groups) if is_cut else Cut(1, 1)
-    rows = before // (cut.blocks * cut.repeats)
+    rows = reductions.quotient(before, cut.blocks * cut.repeats)
     if reductions.Segments.are_needed(rows) and is_number(-1, sizes[0]):
         sizes[0] = tf.shape(x)[0]
     return Rows(sizes, groups, size, before, cut, after)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import math
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -29,7 +28,9 @@ class View(abc.ABC):
     ) -> None:
         self.positions = positions  # of a sample
         self._sizes, self._groups = sizes, groups
-        self._shape = tf.stack(shape)  # one constant for all that is read in it
+        # One constant for all that is read in it; none if the input has it.
+        alike = len(shape) == len(sizes) and all(map(_are_same, shape, sizes))
+        self._shape = None if alike else tf.stack(shape)
 
     @property
     def takes_off_means(self) -> bool:
@@ -43,15 +44,15 @@ class View(abc.ABC):
     @property
     def numbers(self) -> Size:
         """How many numbers a group has."""
-        return math.prod(self._sizes[1:]) // self._groups
+        return reductions.product(*self._sizes[1:]) // self._groups
 
     def read(self, x: tf.Tensor) -> tf.Tensor:
         """The input, or what has its shape, in this shape."""
-        return tf.reshape(x, self._shape)
+        return x if self._shape is None else tf.reshape(x, self._shape)
 
     def restore(self, values: tf.Tensor) -> tf.Tensor:
         """What is in this shape, in that of the input."""
-        return tf.reshape(values, self._sizes)
+        return values if self._shape is None else tf.reshape(values, self._sizes)
 
     def part(self, values: tf.Tensor) -> tf.Tensor:
         """An eighth of each group or more, in the middle, if sizes are known.
@@ -133,6 +134,10 @@ class View(abc.ABC):
     @abc.abstractmethod
     def _can_take_norms(self) -> bool:
         """Whether norms are as accurate here as means, and worth it."""
+
+
+def _are_same(size: Size, other: Size) -> bool:
+    return size is other or (isinstance(size, int) and is_number(size, other))
 
 
 def is_number(number: int, size: Size) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import tensorflow as tf
 
 from groupnorm.op import context, reductions
@@ -25,7 +23,7 @@ class Pieces(View):
     def __init__(
         self, sizes: list[Size], groups: int, size: int, after: list[Size]
     ) -> None:
-        positions = math.prod(after)
+        positions = reductions.product(*after)
         known = isinstance(positions, int)
         if not known or positions <= LONGEST_SUM:
             most = LONGEST_SUM // (positions or 1) if known else 1
@@ -44,6 +42,7 @@ class Pieces(View):
         self._group_axes = tuple(self._piece)
         self._position_axes = of_positions
         self._channel_axes = [axis for axis in self._piece if axis not in of_positions]
+        self._of_parameter = tf.constant([groups, *self._only(self._channel_axes)])
         in_one = reductions.can_be_added_at_once(*piece)
         self._sums = [
             tf.constant(axes)
@@ -72,7 +71,7 @@ class Pieces(View):
         return super().means_channels(first, second)
 
     def beside_channels(self, parameter: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(parameter, [self._groups, *self._only(self._channel_axes)])
+        return tf.reshape(parameter, self._of_parameter)
 
     def read_mask(self, mask: tf.Tensor) -> tf.Tensor:
         shape = [self._sizes[0], 1, *self._only(self._position_axes)]

@@ -48,14 +48,17 @@ class Rows(View):
         after: Size,
     ) -> None:
         blocks, repeats = cut
-        rows, channels = before // (blocks * repeats), groups * size
+        rows = reductions.quotient(before, blocks * repeats)
+        channels = groups * size
         self._at_the_end = is_number(1, after)
         row = [repeats, channels] if self._at_the_end else [channels, after]
         blocked = [blocks, rows] if blocks > 1 else [rows]
-        super().__init__(sizes, [sizes[0], *blocked, *row], groups, before * after)
+        positions = reductions.product(before, after)
+        super().__init__(sizes, [sizes[0], *blocked, *row], groups, positions)
         self._row = [repeats, groups, size, after]
         self._columns = blocks * repeats  # that a channel's numbers are in
-        self._by_group = tf.stack([sizes[0], self._columns, *self._row[1:]])
+        samples = -1 if isinstance(after, int) else sizes[0]
+        self._by_group = tf.stack([samples, self._columns, *self._row[1:]])
         self._are_few = isinstance(rows, int) and rows <= _FEW_ROWS
         one_is_best = self._are_few or not context.is_compiled_for_cpu()
         self._is_one_piece = self._at_the_end and groups == 1 and one_is_best

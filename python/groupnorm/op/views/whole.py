@@ -34,7 +34,7 @@ class Whole(View):
         shape = [sizes[0], before, groups, size, after]
         super().__init__(sizes, shape, groups, before * after)
         self._of_mask = [sizes[0], before, 1, 1, after]
-        self._of_parameter = [groups, size, 1]
+        self._of_parameter = tf.constant([groups, size, 1])
         # In one go, a group in pieces would be brought together in memory first.
         lengths = {(1,): before, (3, 4): size * after}
         pieces = [axes for axes, length in lengths.items() if not is_number(1, length)]
