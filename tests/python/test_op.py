@@ -73,6 +73,7 @@ def test_gradients_equal_finite_differences(compute, rng, shape, axis, groups, m
         ((2, 56, 56, 16), 3, 8),
         ((2, 16, 5003), 1, 4),
         ((2, 1511, 8), 2, 2),
+        ((2, 1511, 128), 2, 2),
         ((2, 11, 13, 8), 3, 2),
         ((4, 4096), 1, 32),
         ((1, 47, 48, 128), 3, 64),
@@ -93,9 +94,21 @@ def test_rows_in_more_blocks_than_a_block_has_rows(monkeypatch, rng):
         assert oracle.relative_error(y, expected) < 5e-6
 
 
-def check_accuracy(on_path, rng, shape, axis, groups):
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [((2, 700, 64), 2), ((2, 37, 19, 8), 3), ((2, 8, 1511), 1), ((2, 29, 8, 3), 2)],
+)
+def test_is_accurate_where_sizes_are_unknown(on_path, rng, shape, axis):
+    spec = [None] * len(shape)
+    spec[axis] = shape[axis]
+    check_accuracy(on_path, rng, shape, axis, 2, spec)
+
+
+def check_accuracy(on_path, rng, shape, axis, groups, spec=None):
+    data, parameter = tf.TensorSpec(spec or shape), tf.TensorSpec(shape[axis])
+
     @on_path
-    @tf.function
+    @tf.function(input_signature=[data, parameter, parameter, data])
     def run(x, gamma, beta, dy):
         with tf.GradientTape() as tape:
             tape.watch((x, gamma, beta))

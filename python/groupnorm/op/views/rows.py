@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -65,7 +66,8 @@ class Rows(View):
         self._blocked = [sizes[0], *blocked]
         self._down = tf.constant([len(blocked)])
         self._group_axes = (len(blocked),)
-        self._segments = None
+        self._needs_segments = reductions.Segments.are_needed(rows)
+        self._in_a_row: list[Size] = row
         self._pieces: tf.Tensor | None = None  # of a group in a row, if they are long
         if self._is_one_piece:
             in_one = reductions.can_be_added_at_once(rows, *row)
@@ -75,9 +77,7 @@ class Rows(View):
             self._statistic_shape = tf.constant([-1, 1, 1, 1, 1])
             self._row_shape = tf.constant(row)
         else:
-            if reductions.Segments.are_needed(rows):
-                self._segments = reductions.Segments(sizes[0], rows, row)
-            elif self._at_the_end and repeats == 1 and _are_long(size):
+            if self._at_the_end and repeats == 1 and _are_long(size):
                 self._pieces = tf.stack([*self._blocked, groups, size, 1])
                 self._along_pieces = tf.constant([len(blocked) + 2])
                 if blocks > 1:
@@ -137,18 +137,33 @@ class Rows(View):
         """Reduce what lies side by side first, the piece of each group in a row."""
         if values.shape.rank == len(self._blocked) + 2:
             values = tf.reshape(values, self._pieces)
-        row = reduction(reduction(values, self._along_pieces), self._down)
+        pieces = reduction(values, self._along_pieces)
+        if self._needs_segments:
+            return self._segments_of_groups.mean(pieces)
+        row = reduction(pieces, self._down)
         if self._columns == 1:
             return row
         return reduction(tf.reshape(row, self._by_block), self._along)
 
     def _reduce_down(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
         """Reduce each column to one number, in the shape of a row by groups."""
-        if self._segments is not None and not self._is_part(values):
+        if self._needs_segments and not self._is_part(values):
             row = self._segments.mean(values)
         else:
             row = reduction(values, self._down)
         return tf.reshape(row, self._by_group)
+
+    @functools.cached_property
+    def _segments(self) -> reductions.Segments:
+        return self._segments_with(self._in_a_row)
+
+    @functools.cached_property
+    def _segments_of_groups(self) -> reductions.Segments:
+        return self._segments_with([self._groups, 1, 1])
+
+    def _segments_with(self, row: list[Size]) -> reductions.Segments:
+        samples, rows = self._blocked
+        return reductions.Segments(samples, rows, row)
 
     def _is_part(self, values: tf.Tensor) -> bool:
         rows = self._blocked[-1]
