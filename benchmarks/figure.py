@@ -26,6 +26,7 @@ COLORS = {
     "torch, NCHW": "#5a5a5a",
     "torch, channels last": "#b0b0b0",
     "BatchNormalization": "#5b9bd5",
+    "one more relu": "#d9d9d9",
     "gamma and beta alone": "#b0b0b0",
 }
 
