@@ -108,19 +108,22 @@ void Backward(const Shape& shape, const Mask& mask, const T* x,
     AddUp(dgammas.get(), shape, dgamma);
     return AddUp(dbetas.get(), shape, dbeta);
   }
-  const auto total = Raw<Sums>(shape.C);
-  if (shape.Size() > 0) {
-    const Layout layout(shape, bool(mask));
-    Schedule<R> schedule(layout, layout.groups() * layout.parts());
-    const auto blocks = Raw<Sums>(schedule.Blocks() * shape.C);
-    BackwardPlan<T> plan(layout, mask, x, gamma, stats, dy, dx, blocks.get());
-    schedule.Run(&plan);
-    for (int64_t block = 0; block < schedule.Blocks(); ++block)
-      for (int64_t c = 0; c < shape.C; ++c) total[c] += blocks[block * shape.C + c];
+  if (shape.Size() == 0) {
+    if (dgamma) std::fill_n(dgamma, shape.C, R(0));
+    if (dbeta) std::fill_n(dbeta, shape.C, R(0));
+    return;
   }
+  const Layout layout(shape, bool(mask));
+  Schedule<R> schedule(layout, layout.groups() * layout.parts());
+  const auto blocks = Raw<Sums>(schedule.Blocks() * shape.C);
+  BackwardPlan<T> plan(layout, mask, x, gamma, stats, dy, dx, blocks.get());
+  schedule.Run(&plan);
+  // Into the first one.
+  for (int64_t block = 1; block < schedule.Blocks(); ++block)
+    for (int64_t c = 0; c < shape.C; ++c) blocks[c] += blocks[block * shape.C + c];
   for (int64_t c = 0; c < shape.C; ++c) {
-    if (dgamma) dgamma[c] = static_cast<R>(total[c].second);
-    if (dbeta) dbeta[c] = static_cast<R>(total[c].first);
+    if (dgamma) dgamma[c] = static_cast<R>(blocks[c].second);
+    if (dbeta) dbeta[c] = static_cast<R>(blocks[c].first);
   }
 }
 

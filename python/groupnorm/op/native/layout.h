@@ -187,10 +187,11 @@ class Layout {
   }
 
   // Whether there are few positions of pieces that are worth a visit each, in samples
-  // that are. A group is not shared by threads.
+  // that are. A group is not shared by threads, which of the longest would take more time
+  // by columns all the same.
   bool IsFlat(int64_t piece, int64_t sample) const {
     return shape_.A <= kFlat && shape_.B == 1 && piece >= 2 * kPad &&
-           sample >= kBatch / 4 && shape_.A * piece <= kChunk;
+           sample >= kBatch / 4;
   }
 
   // By columns: as many positions as make whole vectors, and a tile of them, unless
