@@ -35,19 +35,14 @@ class Layout {
     const int64_t sample = shape.Positions() * shape.C;
     const bool torn = masked && shape.B > 1;  // where part of a piece counts
     const int64_t run = ShortRowsPay() ? 2 * kRun : kRun;
-    by_rows_ = shape.B >= run || torn || (shape.A == 1 && piece >= kPad) ||
+    by_rows_ = (shape.B >= run && !IsScattered(piece)) || torn ||
+               (shape.A == 1 && piece >= kPad) ||
                (!masked && (HasWideRows(piece, sample) || IsFlat(piece, sample)));
     short_ = by_rows_ && shape.B < run && !torn;
     const int64_t batch = Between(1, (short_ ? kShortBatch : kBatch) / sample, 64);
     batch_ = by_rows_ && shape.A > 1 ? 1 : std::min(shape.N, batch);
-    groups_ = shape.G;
-    if (by_rows_ && batch_ == 1) {  // or rows of one sample and the next would not adjoin
-      groups_ = 1;
-      while (shape.G % groups_ || groups_ * shape.A * piece < kBatch) {
-        if (groups_ == shape.G) break;
-        ++groups_;
-      }
-    }
+    // All of several samples, or rows of one and the next would not adjoin.
+    groups_ = by_rows_ && batch_ == 1 ? GroupsTogether(piece) : shape.G;
     channels_ = groups_ * shape.D();
     elements_ = shape.Positions() * channels_;
     side_by_side_ = by_rows_ ? 1 : PositionsSideBySide();
@@ -167,10 +162,35 @@ class Layout {
   static constexpr int64_t kFlat = 4;    // positions at most
   static constexpr int64_t kTileLanes = 4 * kPad, kFewRows = 32;
   static constexpr int64_t kBatch = 2048;   // elements
+  static constexpr int64_t kLong = 2048;    // elements in one piece
+  static constexpr int64_t kSlice = 262144, kSlices = 8;  // elements; at least
   // More where coefficients are few: sums for each lane are then put away less often.
   static constexpr int64_t kShortBatch = 16384;
   static constexpr int64_t kChunk = 65536;  // elements
   static constexpr int64_t kMostChunks = 256;
+
+  // The groups of a slice: as many as are worth a visit; where there are positions before
+  // the channels, so many that long pieces of memory are read one after the other, if a
+  // slice then fits a cache, and there are enough of them for threads.
+  int64_t GroupsTogether(int64_t piece) const {
+    int64_t groups = 0, size = 0;
+    for (int64_t more = 1; more <= shape_.G; ++more) {
+      if (shape_.G % more != 0) continue;
+      const bool fit = more * shape_.A * piece <= kSlice &&
+                       shape_.N * (shape_.G / more) >= kSlices;
+      const bool is_long = shape_.A == 1 || groups * piece >= kLong;
+      if (size >= kBatch && (is_long || !fit)) break;
+      groups = more;
+      size = groups * shape_.A * piece;
+    }
+    return groups;
+  }
+
+  // Whether slices would have rows of few numbers, and little between the rows of others.
+  bool IsScattered(int64_t piece) const {
+    return shape_.A > 1 && shape_.B < 4 * kRun &&
+           GroupsTogether(piece) * piece < kLong / 8;
+  }
 
   // Whether up to twice kRun numbers are better in a short row with others: where what
   // lies along it, which is laid out for each call, stays in a first cache and serves
