@@ -24,8 +24,7 @@ struct Unit {
 // By rows, where much of a group lies in one piece: a row is a channel's piece,
 // and there is one coefficient for each row. Where these pieces are short, a
 // row is a whole group's piece, and gamma and beta lie along it ("short"); so it is,
-// too, where one group has all of many channels: memory is read in its order then; and
-// where there are few positions, beside which what belongs to lanes would be much.
+// too, where there are few positions, beside which what belongs to lanes would be much.
 //
 // The places of a coefficient are lanes or rows; `parts` of them in a group.
 class Layout {
@@ -37,7 +36,7 @@ class Layout {
     const int64_t run = ShortRowsPay() ? 2 * kRun : kRun;
     by_rows_ = (shape.B >= run && !IsScattered(piece)) || torn ||
                (shape.A == 1 && piece >= kPad) ||
-               (!masked && (HasWideRows(piece, sample) || IsFlat(piece, sample)));
+               (!masked && FewRowsPay(piece));
     short_ = by_rows_ && shape.B < run && !torn;
     const int64_t batch = Between(1, (short_ ? kShortBatch : kBatch) / sample, 64);
     batch_ = by_rows_ && shape.A > 1 ? 1 : std::min(shape.N, batch);
@@ -158,9 +157,8 @@ class Layout {
 
  private:
   static constexpr int64_t kRun = 16;    // a channel's numbers that make a row
-  static constexpr int64_t kWide = 768;  // a position's that make one, if all do
-  static constexpr int64_t kFlat = 4;    // positions at most
-  static constexpr int64_t kTileLanes = 4 * kPad, kFewRows = 32;
+  static constexpr int64_t kFewRows = 4, kMostRows = 128;  // of a group in a sample
+  static constexpr int64_t kTileLanes = 4 * kPad, kFewTiles = 32;
   static constexpr int64_t kBatch = 2048;   // elements
   static constexpr int64_t kLong = 2048;    // elements in one piece
   static constexpr int64_t kSlice = 262144, kSlices = 8;  // elements; at least
@@ -199,26 +197,25 @@ class Layout {
     return shape_.A == 1 && shape_.N >= 8 && shape_.C * shape_.B <= 8192;
   }
 
-  // Whether there is one group, of rows that are worth a visit each. They are not shared
-  // by threads, and their lanes are added in floats, so there must not be too many.
-  bool HasWideRows(int64_t piece, int64_t sample) const {
-    return shape_.G == 1 && shape_.B == 1 && piece >= kWide &&
-           sample <= (shape_.N > 1 ? 2 : 1) * kChunk;
-  }
-
-  // Whether there are few positions of pieces that are worth a visit each, in samples
-  // that are. A group is not shared by threads, which of the longest would take more time
-  // by columns all the same.
-  bool IsFlat(int64_t piece, int64_t sample) const {
-    return shape_.A <= kFlat && shape_.B == 1 && piece >= 2 * kPad &&
-           sample >= kBatch / 4;
+  // Whether rows of few numbers to a channel cost less than what belongs to lanes would:
+  // a row about as much as three lanes, a visit to a slice's rows as much as four rows.
+  // A slice is not shared by threads, and its lanes are added in floats.
+  bool FewRowsPay(int64_t piece) const {
+    const int64_t A = shape_.A, lanes = PositionsSideBySide() * shape_.C * shape_.B;
+    const auto pay = [&](int64_t slices) {
+      return 3 * A * (shape_.G + 4 * slices) <= lanes;
+    };
+    if (A == 1 || A > kMostRows || piece < 2 * kPad || !pay(1)) return false;
+    const int64_t groups = GroupsTogether(piece);
+    const int64_t most = A <= kFewRows ? INT64_MAX : (shape_.N > 1 ? 2 : 1) * kChunk;
+    return A * groups * piece <= most && pay(shape_.G / groups);
   }
 
   // By columns: as many positions as make whole vectors, and a tile of them, unless
   // coefficients and sums would be many beside a sample.
   int64_t PositionsSideBySide() const {
     const int64_t row = shape_.C * shape_.B;
-    const int64_t lanes = Between(kPad, shape_.A * row / kFewRows, kTileLanes);
+    const int64_t lanes = Between(kPad, shape_.A * row / kFewTiles, kTileLanes);
     int64_t positions = 1;
     while (row * positions % kPad != 0) positions *= 2;
     positions *= CeilDiv(lanes, row * positions);
