@@ -678,6 +678,22 @@ def test_bad_arguments_are_named(arguments, message):
         group_normalization(**{**good, **arguments})
 
 
+@pytest.mark.parametrize(("channels", "groups"), [(64, 2), (64, 1), (6, 3)])
+def test_sizes_of_masked_sequences_may_be_unknown(compute, rng, channels, groups):
+    run = tf.function(
+        lambda x, mask: compute(x, groups, mask=mask),
+        input_signature=[
+            tf.TensorSpec([None, None, channels]),
+            tf.TensorSpec([None, None], tf.bool),
+        ],
+    )
+    for length in (7, 1511):
+        x = rng.normal(3, 1, (3, length, channels)).astype(np.float32)
+        mask = rng.random((3, length)) < 0.7
+        expected = oracle.group_normalization(x, groups, mask=mask)
+        assert oracle.relative_error(run(x, mask), expected) < 1e-6
+
+
 def test_unknown_rank_and_unknown_channels_are_refused():
     with pytest.raises(ValueError, match="known rank"):
         tf.function(lambda x: group_normalization(x, 2)).get_concrete_function(

@@ -160,8 +160,9 @@ class Layout {
   static constexpr int64_t kFewRows = 4, kMostRows = 128;  // of a group in a sample
   static constexpr int64_t kTileLanes = 4 * kPad, kFewTiles = 32;
   static constexpr int64_t kBatch = 2048;   // elements
-  static constexpr int64_t kLong = 2048;    // elements in one piece
-  static constexpr int64_t kSlice = 262144, kSlices = 8;  // elements; at least
+  static constexpr int64_t kLong = 2048;    // elements, of a piece
+  static constexpr int64_t kSlice = 262144;  // elements that fit a cache
+  static constexpr int64_t kSlices = 8;     // of all samples, for threads
   // More where coefficients are few: sums for each lane are then put away less often.
   static constexpr int64_t kShortBatch = 16384;
   static constexpr int64_t kChunk = 65536;  // elements

@@ -23,9 +23,8 @@ def view(x: tf.Tensor, axis: int, groups: int, masked: bool) -> View:
     """The shape in which to read `x`, and all that has its shape."""
     sizes = reductions.sizes_of(x)
     size = sizes[axis] // groups
-    before, after = (
-        reductions.product(*some) for some in (sizes[1:axis], sizes[axis + 1 :])
-    )
+    before = reductions.product(*sizes[1:axis])
+    after = reductions.product(*sizes[axis + 1 :])
     has_one_position = is_number(1, before) and is_number(1, after)
     if context.is_run_as_written() and (
         has_one_position or are_few(sizes, groups, before)
