@@ -16,7 +16,7 @@ class Case(NamedTuple):
     groups: int
     axis: int = -1  # of the channels: -1, or 1 for channels first
     dtype: str = "float32"
-    links: int = 10  # calls in a row inside one timed run
+    links: int = 10  # calls in a row inside one timed run, an even number
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import zlib
@@ -16,7 +17,7 @@ import tensorflow as tf
 
 import groupnorm
 from groupnorm import implementation
-from groupnorm.op import function
+from groupnorm.op import choice, function, native
 from groupnorm.op.views import whole
 
 # Every day the same few cases; `make test-full` draws new ones, and many more.
@@ -61,18 +62,27 @@ def rng():
         "tensorflow",
         pytest.param("tensorflow, as if large", marks=pytest.mark.sampled),
         pytest.param("xla", marks=pytest.mark.sampled),
+        pytest.param("native, xla", marks=pytest.mark.sampled),
     ]
 )
 def on_path(request, monkeypatch):
     """Make a function run on one of the ways that the computation can go."""
     if request.param == "native":
         return request.getfixturevalue("natively")
+    if request.param == "native, xla":
+        return request.getfixturevalue("natively_under_xla")
     monkeypatch.setenv("GROUPNORM_NATIVE", "0")
     if request.param == "tensorflow, as if large":
         return request.getfixturevalue("as_if_large")
     if request.param == "xla":
-        return lambda f: tf.function(f, jit_compile=True, autograph=False)
+        return request.getfixturevalue("under_xla")
     return lambda f: f
+
+
+@pytest.fixture
+def under_xla():
+    """Make XLA compile a function."""
+    return functools.partial(tf.function, jit_compile=True, autograph=False)
 
 
 @pytest.fixture
@@ -96,6 +106,16 @@ def natively(monkeypatch):
 
 
 @pytest.fixture
+def natively_under_xla(natively, under_xla, monkeypatch):
+    """Make XLA compile a function, and call the native kernel even for few numbers."""
+    library = native.load()
+    if not library.under_xla:
+        pytest.skip(f"XLA cannot call the native kernel: {library.status}")
+    monkeypatch.setattr(choice, "_FEWEST_UNDER_XLA", 0)
+    return under_xla
+
+
+@pytest.fixture
 def compute(on_path):
     """`group_normalization` on each of the paths."""
     return on_path(groupnorm.group_normalization)
@@ -104,7 +124,7 @@ def compute(on_path):
 @pytest.fixture
 def takes_any_range(request):
     """Whether squares may be out of the range of the dtype, as in the kernel."""
-    return request.node.callspec.params["on_path"] == "native"
+    return request.node.callspec.params["on_path"].startswith("native")
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 
 import numpy as np
@@ -204,19 +203,20 @@ def test_long_sums_keep_their_digits(on_path, rows):
         ((97, 96), 1, 4),
     ],
 )
-def test_xla_is_accurate_in_every_form_of_a_sum(monkeypatch, rng, shape, axis, groups):
+def test_xla_is_accurate_in_every_form_of_a_sum(
+    monkeypatch, under_xla, rng, shape, axis, groups
+):
     monkeypatch.setenv("GROUPNORM_NATIVE", "0")
-    compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
-    check_accuracy(compiled, rng, shape, axis, groups)
+    check_accuracy(under_xla, rng, shape, axis, groups)
 
 
-def test_xla_takes_masks_of_many_axes(monkeypatch, rng):
+def test_xla_takes_masks_of_many_axes(monkeypatch, under_xla, rng):
     monkeypatch.setenv("GROUPNORM_NATIVE", "0")
     x, dy = rng.normal(size=(2, 2, 2, 9, 10, 12)).astype(np.float32)
     gamma, beta = rng.normal(size=(2, 2)).astype(np.float32)
     mask = rng.random((2, 9, 10, 12)) < 0.7
 
-    @tf.function(jit_compile=True, autograph=False)
+    @under_xla
     def run(x, gamma, beta):
         with tf.GradientTape() as tape:
             tape.watch((x, gamma, beta))
@@ -460,10 +460,15 @@ def _ours(x, gamma, beta):
     return group_normalization(x, 3, gamma, beta)
 
 
-@pytest.fixture(params=["native", "tensorflow"])
-def not_xla(request, monkeypatch):
-    """For transformations that are not compiled, or compile by themselves."""
+@pytest.fixture(params=["native", "tensorflow", "native, xla", "xla"])
+def compiled(request, monkeypatch):
+    """Make XLA compile a function, or not: for transformations in it, and of it."""
+    if request.param == "native, xla":
+        return request.getfixturevalue("natively_under_xla")
     monkeypatch.setenv("GROUPNORM_NATIVE", "1" if request.param == "native" else "0")
+    if request.param == "xla":
+        return request.getfixturevalue("under_xla")
+    return lambda f: f
 
 
 @pytest.fixture
@@ -536,7 +541,7 @@ def test_third_derivatives(on_path, inputs, wrap, masked):
         assert oracle.relative_error(got, want) < 1e-10
 
 
-def test_jacobian(not_xla, inputs):
+def test_jacobian(compiled, inputs):
     def jacobian(f):
         with tf.GradientTape() as tape:
             tape.watch(inputs[0])
@@ -544,12 +549,15 @@ def test_jacobian(not_xla, inputs):
         return tape.jacobian(y, inputs[0])
 
     expected = jacobian(_plain)
-    assert oracle.relative_error(jacobian(_ours), expected) < 1e-12
-    in_graph = tf.function(lambda: jacobian(_ours))()
-    assert oracle.relative_error(in_graph, expected) < 1e-12
+    for actual in (
+        jacobian(compiled(_ours)),
+        tf.function(lambda: jacobian(compiled(_ours)))(),
+        compiled(lambda: jacobian(_ours))(),
+    ):
+        assert oracle.relative_error(actual, expected) < 1e-12
 
 
-def test_forward_mode(not_xla, inputs):
+def test_forward_mode(compiled, inputs):
     def tangent(f):
         with tf.autodiff.ForwardAccumulator(inputs[0], inputs[0] ** 2) as accumulator:
             y = f(*inputs)
@@ -557,14 +565,29 @@ def test_forward_mode(not_xla, inputs):
 
     expected = tangent(_plain)
     for actual in (
-        tangent(_ours),
-        tangent(tf.function(_ours)),
-        tf.function(lambda: tangent(_ours))(),
+        tangent(compiled(_ours)),
+        tangent(tf.function(compiled(_ours))),
+        tf.function(lambda: tangent(compiled(_ours)))(),
+        compiled(lambda: tangent(_ours))(),
     ):
         assert oracle.relative_error(actual, expected) < 1e-12
 
 
-def test_vectorized_map(not_xla, inputs):
+def test_second_derivatives_of_what_is_compiled(compiled, inputs):
+    def second(f):
+        with tf.GradientTape() as outer:
+            outer.watch(inputs)
+            with tf.GradientTape() as inner:
+                inner.watch(inputs)
+                loss = tf.reduce_sum(tf.sin(f(*inputs)))
+            penalty = sum(tf.reduce_sum(g**3) for g in inner.gradient(loss, inputs))
+        return outer.gradient(penalty, inputs)
+
+    for got, want in zip(second(compiled(_ours)), second(_plain), strict=True):
+        assert oracle.relative_error(got, want) < 1e-11
+
+
+def test_vectorized_map(compiled, inputs):
     x, gamma, beta = inputs
 
     def gradient(sample):
@@ -573,10 +596,14 @@ def test_vectorized_map(not_xla, inputs):
             loss = tf.reduce_sum(tf.sin(_ours(sample[tf.newaxis], gamma, beta)))
         return tape.gradient(loss, sample)
 
-    mapped = tf.vectorized_map(lambda s: _ours(s[tf.newaxis], gamma, beta)[0], x)
-    assert oracle.relative_error(mapped, _plain(x, gamma, beta)) < 1e-12
+    @compiled
+    def mapped(x):
+        return tf.vectorized_map(lambda s: _ours(s[tf.newaxis], gamma, beta)[0], x)
+
+    assert oracle.relative_error(mapped(x), _plain(x, gamma, beta)) < 1e-12
     one_by_one = tf.stack([gradient(sample) for sample in x])
-    assert oracle.relative_error(tf.vectorized_map(gradient, x), one_by_one) < 1e-12
+    mapped_gradient = compiled(lambda x: tf.vectorized_map(gradient, x))(x)
+    assert oracle.relative_error(mapped_gradient, one_by_one) < 1e-12
 
 
 @pytest.mark.parametrize("rows", [1511, None])  # a prime, or unknown
@@ -618,16 +645,15 @@ def test_a_gradient_through_a_vectorized_map(monkeypatch, rng, batch, groups):
     assert oracle.relative_error(vectorized, one_by_one) < 1e-12
 
 
-def test_recompute_grad(not_xla, inputs):
+def test_recompute_grad(compiled, inputs):
     def gradients(f):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             loss = tf.reduce_sum(tf.sin(f(*inputs)))
         return tape.gradient(loss, inputs)
 
-    for got, want in zip(
-        gradients(tf.recompute_grad(_ours)), gradients(_plain), strict=True
-    ):
+    actual = compiled(lambda: gradients(tf.recompute_grad(_ours)))()
+    for got, want in zip(actual, gradients(_plain), strict=True):
         assert oracle.relative_error(got, want) < 1e-12
 
 

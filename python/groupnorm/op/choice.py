@@ -9,6 +9,9 @@ import tensorflow as tf
 
 from groupnorm.op import context, native
 
+# Numbers that take XLA as long as it takes to call the kernel.
+_FEWEST_UNDER_XLA = 1024
+
 
 class Implementation(NamedTuple):
     """The name of an implementation, and why it is the one."""
@@ -20,9 +23,10 @@ class Implementation(NamedTuple):
 def implementation() -> Implementation:
     """Which implementation computes on this machine, and why.
 
-    The native kernel serves CPUs, in eager and in graph mode. Plain TensorFlow serves
-    all else wherever this says: XLA, models that are exported, graphs taken by
-    `get_concrete_function`, and derivatives beyond the first.
+    The native kernel serves CPUs, in eager and in graph mode and, from TensorFlow 2.18,
+    under XLA. Plain TensorFlow serves all else whatever this says: models that are
+    exported, graphs taken by `get_concrete_function`, derivatives beyond the first, and
+    under XLA small tensors.
 
     Returns:
         A pair: `name`, "native" or "tensorflow", and `reason`, a sentence.
@@ -57,6 +61,21 @@ def use_native(is_trivial: bool) -> bool:
             "parallel::makePSOCKcluster() in R."
         )
     return native
+
+
+def use_native_under_xla(x: tf.Tensor, is_trivial: bool) -> bool:
+    """Whether XLA, which compiles this call, is to call the native kernel.
+
+    Args:
+        x: The input.
+        is_trivial: As above; XLA is faster then, and with few numbers.
+    """
+    if is_trivial or not context.is_compiled_for_cpu():
+        return False
+    count = x.shape.num_elements()
+    if count is not None and count < _FEWEST_UNDER_XLA:
+        return False
+    return implementation().name == "native" and native.load().under_xla
 
 
 def _kernel_serves() -> bool:

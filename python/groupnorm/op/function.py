@@ -125,6 +125,11 @@ def _normalize(
     if context.is_exporting():
         # Whoever reads it has no custom gradients: leave plain operations.
         return formulas.value(x, gamma, beta, layout, epsilon, mask)[0]
+    if context.is_compiled():
+        under_xla = choice.use_native_under_xla(x, is_trivial)
+        compute = native.xla.forward if under_xla else _differentiable
+        # Forward mode cannot look into all that XLA compiles, but into functions.
+        return _as_function(compute, layout, epsilon)(x, gamma, beta, mask)
     if tf.executing_eagerly():
         traced = _traced(layout, epsilon, x.dtype, mask is None)
         return traced(x, gamma, beta, mask)
@@ -155,8 +160,10 @@ def _traced(layout, epsilon, *_kind_of_tensors):
     closed form needs: x and the statistics. One for each kind of call, because
     TensorFlow warns about functions that are traced often.
     """
-    return tf.function(
-        functools.partial(_differentiable, layout=layout, epsilon=epsilon),
-        reduce_retracing=True,
-        autograph=False,
-    )
+    return _as_function(_differentiable, layout, epsilon, reduce_retracing=True)
+
+
+def _as_function(compute, layout, epsilon, **options):
+    """A TensorFlow function, whose derivatives of any kind follow from its gradient."""
+    compute = functools.partial(compute, layout=layout, epsilon=epsilon)
+    return tf.function(compute, autograph=False, **options)

@@ -32,7 +32,7 @@ def _gradient_of_backward(op: Any, *upstream: tf.Tensor) -> tuple:
     layout = formulas.Layout(
         x.shape.rank, attributes["axis"], gamma.shape[0], attributes["groups"]
     )
-    second = _second_derivative(layout, attributes["epsilon"])
+    second = second_derivative(layout, attributes["epsilon"])
     counts = None if library.is_none(mask) else mask
     dx, dgamma, ddy = second(x, gamma, dy, counts, *upstream)
     # The statistics are functions of x, whose gradient accounts for them.
@@ -40,7 +40,7 @@ def _gradient_of_backward(op: Any, *upstream: tf.Tensor) -> tuple:
 
 
 @functools.lru_cache(maxsize=256)
-def _second_derivative(layout: formulas.Layout, epsilon: float) -> Any:
+def second_derivative(layout: formulas.Layout, epsilon: float) -> Any:
     """The vector-Jacobian product of the closed-form gradient.
 
     A function with symbolic differentiation inside, not a gradient tape: under forward

@@ -18,6 +18,9 @@ from groupnorm.op.native import threads
 # Compiled when the package is, or with it in the wheel: see setup.py and configure.
 _PATH = Path(__file__).with_name("groupnorm_ops.so")
 
+# xla::ffi::GetXlaFfiApi(), as C++ compilers spell it.
+_GET_XLA_FFI_API = "_ZN3xla3ffi12GetXlaFfiApiEv"
+
 _lock = threading.Lock()
 _threads: int | None = None
 
@@ -28,6 +31,7 @@ class Library(NamedTuple):
     ops: ModuleType | None  # with `groupnorm_forward` and `groupnorm_backward`
     handle: ctypes.CDLL | None
     status: str
+    under_xla: bool = False  # whether XLA may call them
 
 
 def load() -> Library:
@@ -43,9 +47,33 @@ def _load() -> Library:
     try:
         _show_tensorflow()
         ops = tf.load_op_library(str(_PATH))
-        return Library(ops, ctypes.CDLL(str(_PATH)), f"loaded from {_PATH}")
+        handle = ctypes.CDLL(str(_PATH))
     except Exception as error:  # whatever it is, there is the other way
         return Library(None, None, f"{_PATH} could not be loaded: {error}")
+    why_not = _register_with_xla(handle)
+    status = f"loaded from {_PATH}" + (f"; not for XLA: {why_not}" if why_not else "")
+    return Library(ops, handle, status, under_xla=why_not is None)
+
+
+def _register_with_xla(handle: ctypes.CDLL) -> str | None:
+    """Let XLA call the kernel; why it cannot, or None."""
+    interface = _xla_interface()
+    if interface is None:
+        return "this TensorFlow shows no interface for it"
+    register = handle.groupnorm_register_with_xla
+    register.argtypes, register.restype = [ctypes.c_void_p], ctypes.c_char_p
+    why_not = register(interface)
+    return None if why_not is None else why_not.decode()
+
+
+def _xla_interface() -> int | None:
+    """What XLA's GetXlaFfiApi() returns; TensorFlow 2.18 is the first to show it."""
+    for path in Path(tf.sysconfig.get_lib()).glob("libtensorflow_*"):
+        function = getattr(ctypes.CDLL(str(path)), _GET_XLA_FFI_API, None)
+        if function is not None:
+            function.restype = ctypes.c_void_p
+            return function()
+    return None
 
 
 def _show_tensorflow() -> None:
@@ -157,11 +185,11 @@ def _split(epsilon: float) -> dict[str, float]:
 def _ops() -> ModuleType:
     """The operations, told how many threads they may use, which may have changed."""
     global _threads
-    ops, handle, status = load()
-    if ops is None or handle is None:
-        raise RuntimeError(f"The native kernel is not there: {status}.")
+    library = load()
+    if library.ops is None or library.handle is None:
+        raise RuntimeError(f"The native kernel is not there: {library.status}.")
     allowed = threads.setting()
     if allowed != _threads:
-        handle.groupnorm_set_threads(allowed)
+        library.handle.groupnorm_set_threads(allowed)
         _threads = allowed
-    return ops
+    return library.ops
