@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -97,10 +98,57 @@ def test_what_is_declared_is_what_tensorflow_declares(tmp_path):
         )
     )
     for source in (ours, theirs):
-        command = ["c++", "-std=c++17", "-fsyntax-only", f"-I{NATIVE}"]
-        command += [f"-I{tf.sysconfig.get_include()}", str(source)]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert found.returncode == 0, found.stderr
+        check_syntax(source)
+
+
+def check_syntax(source):
+    command = ["c++", "-std=c++17", "-fsyntax-only", f"-I{NATIVE}"]
+    command += [f"-I{tf.sysconfig.get_include()}", str(source)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+
+
+def fields(declarations):
+    """The structures in C++ code, and the fields that are declared in each."""
+    for name, body in re.findall(r"struct (\w+) \{(.*?)\n\};", declarations, re.S):
+        code = re.sub("//.*", "", body)
+        # The name of a field, or of a pointer to a function.
+        found = re.findall(r"(\w+)(?:;|\)\()", code)
+        yield name, list(dict.fromkeys(found))
+
+
+def test_what_is_declared_is_what_xla_declares(tmp_path):
+    """As above: every field that the kernel may read is where XLA's headers have it."""
+    if shutil.which("c++") is None:
+        pytest.skip("there is no C++ compiler")
+    declarations = (NATIVE / "xla_ffi.h").read_text()
+    code = [
+        "#include <cstddef>",
+        "#include <cstdint>",
+        '#include "xla/ffi/api/c_api.h"',
+        'namespace ours {\n#include "xla_ffi.h"\n}',
+    ]
+    checked = 0
+    for struct, names in fields(declarations):
+        for field in names:
+            code += [
+                f"static_assert(offsetof(ours::{struct}, {field}) == "
+                f"offsetof(::{struct}, {field}));",
+                f"static_assert(sizeof(ours::{struct}::{field}) == "
+                f"sizeof(::{struct}::{field}));",
+            ]
+            checked += 1
+    assert checked > 60
+    for constant in re.findall(r"constexpr int (\w+) =", declarations):
+        code.append(f"static_assert(int(ours::{constant}) == int(::{constant}));")
+    # The size of a frame tells how it is laid out.
+    code.append(
+        "static_assert(offsetof(ours::XLA_FFI_CallFrame, attrs) + "
+        "sizeof(ours::XLA_FFI_CallFrame::attrs) == XLA_FFI_CallFrame_STRUCT_SIZE);"
+    )
+    source = tmp_path / "both.cc"
+    source.write_text("\n".join(code))
+    check_syntax(source)
 
 
 # --- Loading --------------------------------------------------------------------------
@@ -247,10 +295,12 @@ import os, threading, numpy as np, tensorflow as tf
 from groupnorm import group_normalization, implementation
 assert implementation().name == "native", implementation()
 x = tf.constant(np.random.default_rng(0).normal(size=(8, 64, 64, 64)).astype("f"))
-tf.nn.relu(x)
+under_xla = os.environ["UNDER_XLA"] == "1"
+tf.function(tf.nn.relu, jit_compile=under_xla)(x)
+run = tf.function(lambda x: group_normalization(x, 8), jit_compile=under_xla)
 before = len(os.listdir("/proc/self/task"))
 for _ in range(20):
-    group_normalization(x, 8)
+    run(x)
 print(len(os.listdir("/proc/self/task")) - before)
 """
 
@@ -258,15 +308,16 @@ print(len(os.listdir("/proc/self/task")) - before)
 @pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="Linux counts threads so"
 )
+@pytest.mark.parametrize("under_xla", ["0", "1"])
 @pytest.mark.parametrize("allowed", [pytest.param(1, marks=pytest.mark.full), 3])
-def test_the_kernel_takes_as_many_threads_as_it_is_told(allowed):
+def test_the_kernel_takes_as_many_threads_as_it_is_told(allowed, under_xla):
     """Itself and helpers: the thread that calls works too."""
     if library.load().ops is None:
         pytest.skip(library.load().status)
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": str(allowed)}
     found = subprocess.run(
         [sys.executable, "-c", COUNT],
-        env={**environment, "GROUPNORM_NATIVE": "1"},
+        env={**environment, "GROUPNORM_NATIVE": "1", "UNDER_XLA": under_xla},
         capture_output=True,
         text=True,
         check=True,

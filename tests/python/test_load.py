@@ -120,15 +120,20 @@ def test_calls_of_one_layer_leave_nothing_behind(times, most, record_property):
 # Beyond x, in units of x, what is kept and the most while it runs: a little more than
 # was measured. All keep the output, and no more. Plain TensorFlow needs another tensor
 # of the size meanwhile, XLA what is left of one when slices have been added.
-PROMISED = {"native": (1.05, 1.05), "tensorflow": (1.05, 2.1), "xla": (1.05, 1.25)}
+PROMISED = {
+    "native": (1.05, 1.05),
+    "tensorflow": (1.05, 2.1),
+    "xla": (1.05, 1.25),
+    "native, xla": (1.05, 1.05),
+}
 
 
 def forward_of_a_gigabyte(path):
     """What a forward pass leaves, and its peak, in this process."""
-    if path == "native" and implementation().name != "native":
+    if path.startswith("native") and implementation().name != "native":
         return {"skip": implementation().reason}
     layer = GroupNormalization(32)
-    run = tf.function(layer, jit_compile=True) if path == "xla" else layer
+    run = tf.function(layer, jit_compile=True) if "xla" in path else layer
     run(tf.zeros((1, 256, 256, 256)))  # what is loaded, is loaded now
     x = tf.random.normal((16, 256, 256, 256), seed=1)
     unit = int(np.prod(x.shape)) * 4
@@ -171,7 +176,7 @@ def test_a_batch_of_a_gigabyte(path, record_property):
     if memory.available() < 6 * GIGABYTE:
         pytest.skip("it needs 6 gigabytes of free memory")
     found = in_child(
-        "forward_of_a_gigabyte", path, GROUPNORM_NATIVE="01"[path == "native"]
+        "forward_of_a_gigabyte", path, GROUPNORM_NATIVE="01"[path.startswith("native")]
     )
     if "skip" in found:
         pytest.skip(f"the native kernel is not in use: {found['skip']}")

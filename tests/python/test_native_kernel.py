@@ -44,24 +44,29 @@ def ops():
 _ARITHMETIC = re.search(
     '^arithmetic="(.*)"$', (_NATIVE / "compile.sh").read_text(), re.M
 )
-# Compiler, options, the program's arguments, and what runs it if this processor cannot.
-_PLAIN = ("c++", "-O3", [], [])
+# Source, compiler, options, the program's arguments, and what runs it if this processor
+# cannot.
+_KERNEL, _XLA = "test_kernel.cc", "test_xla_calls.cc"
+_PLAIN = [(_KERNEL, "c++", "-O3", [], []), (_XLA, "c++", "-O0", [], [])]
 _ADDRESS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
 _OTHERS = [
-    ("c++", f"-O1 -g {_ADDRESS}", [], []),
-    ("c++", "-O1 -g -fsanitize=thread", ["1", "threads"], []),
-    ("c++", "-O1 -DGROUPNORM_BASELINE", [], []),
-    ("clang++", "-O1", [], []),
-    ("aarch64-linux-gnu-g++", "-O1 -static", [], ["qemu-aarch64-static"]),
+    (_KERNEL, "c++", f"-O1 -g {_ADDRESS}", [], []),
+    (_KERNEL, "c++", "-O1 -g -fsanitize=thread", ["1", "threads"], []),
+    (_KERNEL, "c++", "-O1 -DGROUPNORM_BASELINE", [], []),
+    (_KERNEL, "clang++", "-O1", [], []),
+    (_KERNEL, "aarch64-linux-gnu-g++", "-O1 -static", [], ["qemu-aarch64-static"]),
+    (_XLA, "c++", f"-O0 -g {_ADDRESS}", [], []),
 ]
 
 
 @pytest.mark.parametrize(
-    ("compiler", "options", "arguments", "runner"),
-    [_PLAIN, *(pytest.param(*other, marks=pytest.mark.full) for other in _OTHERS)],
+    ("source", "compiler", "options", "arguments", "runner"),
+    [*_PLAIN, *(pytest.param(*other, marks=pytest.mark.full) for other in _OTHERS)],
 )
-def test_cpp(compiler, options, arguments, runner, tmp_path, pytestconfig) -> None:
-    """The numerics against long double, on any layout, type, thread count."""
+def test_cpp(
+    source, compiler, options, arguments, runner, tmp_path, pytestconfig
+) -> None:
+    """The numerics against long double, and what XLA calls."""
     for program in (compiler, *runner):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed: make test-full does that")
@@ -73,16 +78,16 @@ def test_cpp(compiler, options, arguments, runner, tmp_path, pytestconfig) -> No
         _succeeds(c) for c in ([*command, probe, "-o", program], [*runner, program])
     ):
         pytest.skip(f"the compiler cannot do {options}")
-    program = _compiled(command, pytestconfig.cache.mkdir("kernel"))
+    program = _compiled(source, command, pytestconfig.cache.mkdir("kernel"))
     result = subprocess.run(
         [*runner, program, *arguments], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def _compiled(command: list[str], folder: pathlib.Path) -> pathlib.Path:
+def _compiled(name: str, command: list[str], folder: pathlib.Path) -> pathlib.Path:
     """The program, which is kept in a folder until a source or the command changes."""
-    source = _TESTS / "native" / "test_kernel.cc"
+    source = _TESTS / "native" / name
     sources = [source, *sorted(_NATIVE.glob("*.h")), *sorted(_NATIVE.glob("*.inc"))]
     text = b"".join(path.read_bytes() for path in sources) + repr(command).encode()
     program = folder / hashlib.sha256(text).hexdigest()

@@ -12,11 +12,10 @@
 // tf.load_op_library looks at what registers itself while it is loaded.
 static const bool registered = groupnorm::tensorflow::Register();
 
-// Give XLA the operations. `api` is what its GetXlaFfiApi() returns. Returns why that
-// was not possible, or null.
+// Give XLA the operations, once. `api` is what its GetXlaFfiApi() returns. Returns why
+// that was not possible, or null.
 GROUPNORM_SHOWN const char* groupnorm_register_with_xla(const XLA_FFI_Api* api) {
-  static std::string why_not;
-  why_not = groupnorm::xla::Register(api);
+  static const std::string why_not = groupnorm::xla::Register(api);
   return why_not.empty() ? nullptr : why_not.c_str();
 }
 

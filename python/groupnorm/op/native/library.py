@@ -182,14 +182,18 @@ def _split(epsilon: float) -> dict[str, float]:
     return {"epsilon": rounded, "epsilon_rest": min(epsilon - rounded, largest)}
 
 
-def _ops() -> ModuleType:
-    """The operations, told how many threads they may use, which may have changed."""
+def prepared() -> Library:
+    """The library, told how many threads it may use, which may have changed."""
     global _threads
     library = load()
-    if library.ops is None or library.handle is None:
+    if library.handle is None:
         raise RuntimeError(f"The native kernel is not there: {library.status}.")
     allowed = threads.setting()
     if allowed != _threads:
         library.handle.groupnorm_set_threads(allowed)
         _threads = allowed
-    return library.ops
+    return library
+
+
+def _ops() -> Any:
+    return prepared().ops

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from groupnorm.op import formulas
+from groupnorm.op.native import library
 from groupnorm.op.native.gradients import second_derivative
 
 # Of the operation below: the newest that TensorFlow 2.16 knows.
@@ -86,8 +87,9 @@ def _call(
     layout: formulas.Layout,
     epsilon: float,
 ) -> Any:
-    from tensorflow.compiler.tf2xla.python import xla  # TensorFlow's own, not public
+    from tensorflow.compiler.tf2xla.python import xla  # not public; JAX uses it, too
 
+    library.prepared()
     attributes = {
         "groups": f"{layout.groups} : i64",
         "axis": f"{layout.axis} : i64",
