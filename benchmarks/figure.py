@@ -16,11 +16,12 @@ from matplotlib.axes import Axes
 
 import distribution
 
-# Ours in warm colours, the others in cool ones and grey.
+# Ours in warm colours and violet, the others in blue and grey.
 COLORS = {
     "ours, native": "#c0392b",
     "ours, TensorFlow": "#e67e22",
-    "ours, XLA": "#f5c26b",
+    "ours, XLA": "#8e6bb0",
+    "ours, XLA alone": "#f5c26b",
     "keras, graph": "#1f4e79",
     "keras, XLA": "#5b9bd5",
     "torch, NCHW": "#5a5a5a",

@@ -83,6 +83,7 @@ def _ratios(times: dict[str, float]) -> dict[str, float]:
         "native / torch or floor": ("ours, native", bound),
         "TensorFlow / keras": ("ours, TensorFlow", "keras, graph"),
         "XLA / keras XLA": ("ours, XLA", "keras, XLA"),
+        "XLA alone / keras XLA": ("ours, XLA alone", "keras, XLA"),
     }
     return {name: times[ours] / times[other] for name, (ours, other) in pairs.items()}
 
