@@ -5,8 +5,9 @@
 #' same in a shell.
 #'
 #' On a CPU a native kernel computes, which is compiled when the package is installed,
-#' if there is a C++ compiler. Where there is none, or on a GPU, plain TensorFlow
-#' computes: slower on a CPU, with the same results up to rounding. Setting the
+#' if there is a C++ compiler; from TensorFlow 2.18 on under XLA, too. Where there is
+#' none, or on a GPU, plain TensorFlow computes: slower on a CPU, with the same results
+#' up to rounding. Setting the
 #' environment variable `GROUPNORM_NATIVE=0` switches the kernel off. It follows
 #' TensorFlow's own number of threads
 #' (`tf.config.threading.set_intra_op_parallelism_threads()`,

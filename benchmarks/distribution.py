@@ -17,8 +17,8 @@ COMPARISONS = {
     "native / keras": ("native, of Keras", "#c0392b", (0.3, 0.3)),
     NATIVE: ("native, of torch or the floor", "#5a5a5a", (0.9, 0.9)),
     "TensorFlow / keras": ("plain TensorFlow, of Keras", "#e67e22", (0.85, 0.75)),
-    "XLA / keras XLA": ("native under XLA, of Keras there", "#8e6bb0", (1.0, 1.0)),
-    "XLA alone / keras XLA": ("XLA alone, of Keras there", "#f5c26b", (1.0, 1.0)),
+    "XLA / keras XLA": ("native under XLA, of Keras", "#8e6bb0", (1.0, 1.0)),
+    "XLA alone / keras XLA": ("XLA alone, of Keras", "#f5c26b", (1.0, 1.0)),
 }
 SUBSETS: dict[str, Callable[[Entry], bool]] = {
     "all": lambda entry: True,

@@ -158,6 +158,8 @@ def _looped(link: Callable, links: int, *state: tf.Tensor) -> Any:
     def two(*state: tf.Tensor) -> Any:
         return link(*xla_ops.xla_optimization_barrier(input=link(*state)))
 
+    if links == 1:
+        return link(*state)
     return tf.while_loop(
         lambda *_: True, two, list(state), maximum_iterations=links // 2
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.util
 import sys
 import threading
 from pathlib import Path
@@ -18,6 +19,8 @@ from groupnorm.op.native import threads
 # Compiled when the package is, or with it in the wheel: see setup.py and configure.
 _PATH = Path(__file__).with_name("groupnorm_ops.so")
 
+# What takes a call into a graph. It is not public; JAX uses it, too.
+CALLS_MODULES = "tensorflow.compiler.tf2xla.python.xla"
 # xla::ffi::GetXlaFfiApi(), as C++ compilers spell it.
 _GET_XLA_FFI_API = "_ZN3xla3ffi12GetXlaFfiApiEv"
 
@@ -50,7 +53,10 @@ def _load() -> Library:
         handle = ctypes.CDLL(str(_PATH))
     except Exception as error:  # whatever it is, there is the other way
         return Library(None, None, f"{_PATH} could not be loaded: {error}")
-    why_not = _register_with_xla(handle)
+    try:
+        why_not = _register_with_xla(handle)
+    except Exception as error:
+        why_not = str(error)
     status = f"loaded from {_PATH}" + (f"; not for XLA: {why_not}" if why_not else "")
     return Library(ops, handle, status, under_xla=why_not is None)
 
@@ -58,9 +64,11 @@ def _load() -> Library:
 def _register_with_xla(handle: ctypes.CDLL) -> str | None:
     """Let XLA call the kernel; why it cannot, or None."""
     interface = _xla_interface()
-    if interface is None:
+    if interface is None or importlib.util.find_spec(CALLS_MODULES) is None:
         return "this TensorFlow shows no interface for it"
-    register = handle.groupnorm_register_with_xla
+    register = getattr(handle, "groupnorm_register_with_xla", None)
+    if register is None:
+        return "it was compiled before it could be; install groupnorm again"
     register.argtypes, register.restype = [ctypes.c_void_p], ctypes.c_char_p
     why_not = register(interface)
     return None if why_not is None else why_not.decode()

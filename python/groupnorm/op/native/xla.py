@@ -6,6 +6,7 @@ call. The calls are registered by name when the library is loaded (`xla_calls.h`
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -51,7 +52,6 @@ def forward(
     epsilon: float,
 ) -> tf.Tensor:
     """Group normalization, with its gradient; arguments as in `formulas.value`."""
-
     counts = tf.zeros([0], tf.bool) if mask is None else mask
 
     @tf.custom_gradient
@@ -87,8 +87,6 @@ def _call(
     layout: formulas.Layout,
     epsilon: float,
 ) -> Any:
-    from tensorflow.compiler.tf2xla.python import xla  # not public; JAX uses it, too
-
     library.prepared()
     attributes = {
         "groups": f"{layout.groups} : i64",
@@ -96,7 +94,7 @@ def _call(
         "epsilon": f"{epsilon:.17e} : f64",
     }
     types = [_Type.of(operand) for operand in operands]
-    return xla.call_module(
+    return importlib.import_module(library.CALLS_MODULES).call_module(
         # The call itself has no gradient: nobody is to ask for it.
         [tf.stop_gradient(operand) for operand in operands],
         version=_VERSION,
