@@ -39,7 +39,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(2, 2, figsize=(12, 7.6), layout="constrained")
     for place, backward in zip(axes[0], (False, True), strict=True):
         distribution.draw(place, results["sweep"]["entries"], backward)
-    axes[0, 0].legend(fontsize=8, frameon=False, loc="lower right")
+    axes[0, 0].legend(fontsize=8, frameon=False, loc="upper left")
     _accuracy(axes[1, 0], results["accuracy"])
     _training(axes[1, 1], results["training"])
     figure.savefig(path, dpi=150)

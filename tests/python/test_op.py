@@ -476,22 +476,23 @@ def inputs(rng):
     return [tf.constant(rng.normal(size=size)) for size in ((3, 4, 6), (6,), (6,))]
 
 
+def _second(f):
+    def run(*inputs):
+        with tf.GradientTape() as outer:
+            outer.watch(inputs)
+            with tf.GradientTape() as inner:
+                inner.watch(inputs)
+                loss = tf.reduce_sum(tf.sin(f(*inputs)))
+            penalty = sum(tf.reduce_sum(g**3) for g in inner.gradient(loss, inputs))
+        return outer.gradient(penalty, inputs)
+
+    return run
+
+
 @pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
 def test_second_derivatives(on_path, inputs, wrap):
-    def second(f):
-        def run(*inputs):
-            with tf.GradientTape() as outer:
-                outer.watch(inputs)
-                with tf.GradientTape() as inner:
-                    inner.watch(inputs)
-                    loss = tf.reduce_sum(tf.sin(f(*inputs)))
-                penalty = sum(tf.reduce_sum(g**3) for g in inner.gradient(loss, inputs))
-            return outer.gradient(penalty, inputs)
-
-        return run
-
     for got, want in zip(
-        on_path(wrap(second(_ours)))(*inputs), second(_plain)(*inputs), strict=True
+        on_path(wrap(_second(_ours)))(*inputs), _second(_plain)(*inputs), strict=True
     ):
         assert oracle.relative_error(got, want) < 1e-11
 
@@ -574,16 +575,9 @@ def test_forward_mode(compiled, inputs):
 
 
 def test_second_derivatives_of_what_is_compiled(compiled, inputs):
-    def second(f):
-        with tf.GradientTape() as outer:
-            outer.watch(inputs)
-            with tf.GradientTape() as inner:
-                inner.watch(inputs)
-                loss = tf.reduce_sum(tf.sin(f(*inputs)))
-            penalty = sum(tf.reduce_sum(g**3) for g in inner.gradient(loss, inputs))
-        return outer.gradient(penalty, inputs)
-
-    for got, want in zip(second(compiled(_ours)), second(_plain), strict=True):
+    for got, want in zip(
+        _second(compiled(_ours))(*inputs), _second(_plain)(*inputs), strict=True
+    ):
         assert oracle.relative_error(got, want) < 1e-11
 
 
