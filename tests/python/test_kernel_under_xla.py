@@ -12,6 +12,7 @@ import tensorflow as tf
 from groupnorm import group_normalization
 from groupnorm.layers import GroupNormalization
 from groupnorm.op import choice, formulas, native
+from groupnorm.op.native import library
 
 SHAPE = (4, 24, 5, 16)
 
@@ -44,11 +45,11 @@ def kernel_under_xla(natively):
 
 def test_this_xla_can_call_the_kernel():
     """Or else all tests here would be skipped."""
-    library = native.load()
-    if library.ops is None:
-        pytest.skip(library.status)
+    found = native.load()
+    if found.ops is None:
+        pytest.skip(found.status)
     minor = int(tf.__version__.split(".")[1])
-    assert library.under_xla == (minor >= 18), library.status
+    assert found.under_xla == (minor >= 18), found.status
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
@@ -161,3 +162,21 @@ def test_samples_are_the_same_whatever_the_batch(kernel_under_xla, under_xla, rn
     x = tf.constant(rng.normal(size=SHAPE), tf.float32)
     run = under_xla(lambda x: group_normalization(x, 4))
     assert np.array_equal(run(x)[:2], run(x[:2]))
+
+
+def test_what_cannot_be_called_says_why(kernel_under_xla, monkeypatch):
+    compiled_before = object()  # without the function that registers
+    assert "install groupnorm again" in library._register_with_xla(compiled_before)
+    monkeypatch.setattr(library, "_xla_interface", lambda: None)
+    assert "shows no interface" in library._register_with_xla(native.load().handle)
+
+
+def test_the_kernel_is_there_where_xla_fails_to_take_it(kernel_under_xla, monkeypatch):
+    def failing():
+        raise OSError("no such symbol")
+
+    monkeypatch.setattr(library, "_xla_interface", failing)
+    loaded = library._load.__wrapped__()
+    assert loaded.ops is not None
+    assert not loaded.under_xla
+    assert "not for XLA: no such symbol" in loaded.status
