@@ -77,6 +77,7 @@ template <class F>
 void WithConstant(int64_t n, F f) {
   if (n == 1) return f(std::integral_constant<int64_t, 1>());
   if (n == 2) return f(std::integral_constant<int64_t, 2>());
+  if (n == 3) return f(std::integral_constant<int64_t, 3>());
   if (n == 4) return f(std::integral_constant<int64_t, 4>());
   f(n);
 }

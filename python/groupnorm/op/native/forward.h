@@ -188,7 +188,7 @@ class ForwardPlan {
     R* sums = work->group_shift();
     std::fill_n(sums, groups_.Of(unit), R(0));
     if (!mask_ || layout_.is_short()) {
-      const int64_t width = piece < 64 ? kPad : std::min<int64_t>(32, piece);
+      const int64_t width = std::min<int64_t>(piece < 64 ? kPad : 32, piece);
       const int64_t probes = Between(1, shape.A * piece / 512, 16);
       const int64_t step = shape.A * piece / probes;
       for (int64_t at = step / 2; at < probes * step; at += step) {

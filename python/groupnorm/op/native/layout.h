@@ -35,7 +35,7 @@ class Layout {
     const bool torn = masked && shape.B > 1;  // where part of a piece counts
     const int64_t run = ShortRowsPay() ? 2 * kRun : kRun;
     by_rows_ = (shape.B >= run && !IsScattered(piece)) || torn ||
-               (shape.A == 1 && piece >= kPad) ||
+               (shape.A == 1 && piece >= kPad / 2) ||
                (!masked && FewRowsPay(piece));
     short_ = by_rows_ && shape.B < run && !torn;
     const int64_t batch = Between(1, (short_ ? kShortBatch : kBatch) / sample, 64);

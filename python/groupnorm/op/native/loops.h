@@ -3,6 +3,7 @@
 #define GROUPNORM_LOOPS_H_
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
