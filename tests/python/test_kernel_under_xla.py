@@ -124,6 +124,17 @@ def test_small_tensors_are_left_to_xla(kernel_under_xla, under_xla, rng):
         assert calls(under_xla(lambda x: group_normalization(x, 4)), x) == wanted
 
 
+@pytest.mark.parametrize("batch", [512, None])
+@pytest.mark.parametrize(("of_a_group", "wanted"), [(4, 0), (5, 1)])
+def test_groups_of_few_numbers_are_left_to_xla(
+    kernel_under_xla, under_xla, rng, batch, of_a_group, wanted
+):
+    x = tf.constant(rng.normal(size=(512, of_a_group, 8)), tf.float32)
+    signature = [tf.TensorSpec((batch, of_a_group, 8), tf.float32)]
+    compiled = under_xla(lambda x: group_normalization(x, 8), input_signature=signature)
+    assert calls(compiled, x) == wanted
+
+
 def test_it_can_be_switched_off(kernel_under_xla, under_xla, monkeypatch, rng):
     monkeypatch.setenv("GROUPNORM_NATIVE", "0")
     assert calls(under_xla(with_gradients), *some(rng)) == 0

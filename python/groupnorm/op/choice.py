@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from groupnorm.op import context, native
 
-# Numbers that take XLA as long as it takes to call the kernel.
-_FEWEST_UNDER_XLA = 1024
+# Numbers that take XLA as long as it takes to call the kernel, and numbers of a group:
+# of fewer it makes a loop over many groups at a time.
+_FEWEST_UNDER_XLA, _FEWEST_OF_A_GROUP = 1024, 5
 
 
 class Implementation(NamedTuple):
@@ -26,7 +27,7 @@ def implementation() -> Implementation:
     The native kernel serves CPUs, in eager and in graph mode and, from TensorFlow 2.18,
     under XLA. Plain TensorFlow serves all else whatever this says: models that are
     exported, graphs taken by `get_concrete_function`, derivatives beyond the first, and
-    under XLA small tensors.
+    under XLA small tensors and groups.
 
     Returns:
         A pair: `name`, "native" or "tensorflow", and `reason`, a sentence.
@@ -63,17 +64,20 @@ def use_native(is_trivial: bool) -> bool:
     return native
 
 
-def use_native_under_xla(x: tf.Tensor, is_trivial: bool) -> bool:
+def use_native_under_xla(x: tf.Tensor, groups: int, is_trivial: bool) -> bool:
     """Whether XLA, which compiles this call, is to call the native kernel.
 
     Args:
         x: The input.
+        groups: The number of groups of a sample.
         is_trivial: As above; XLA is faster then, and with few numbers.
     """
     if is_trivial or not context.is_compiled_for_cpu():
         return False
-    count = x.shape.num_elements()
+    count, of_a_sample = x.shape.num_elements(), x.shape[1:].num_elements()
     if count is not None and count < _FEWEST_UNDER_XLA:
+        return False
+    if of_a_sample is not None and of_a_sample < _FEWEST_OF_A_GROUP * groups:
         return False
     return implementation().name == "native" and native.load().under_xla
 

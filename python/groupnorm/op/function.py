@@ -126,7 +126,7 @@ def _normalize(
         # Whoever reads it has no custom gradients: leave plain operations.
         return formulas.value(x, gamma, beta, layout, epsilon, mask)[0]
     if context.is_compiled():
-        under_xla = choice.use_native_under_xla(x, is_trivial)
+        under_xla = choice.use_native_under_xla(x, layout.groups, is_trivial)
         compute = native.xla.forward if under_xla else _differentiable
         # Forward mode cannot look into all that XLA compiles, but into functions.
         return _as_function(compute, layout, epsilon)(x, gamma, beta, mask)

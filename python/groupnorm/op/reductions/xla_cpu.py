@@ -40,7 +40,8 @@ _WORTH_A_REST = 512
 _WORTH_PRODUCT_DOWN = range(9, 16)
 # Where a view with groups in one piece has positions, which may be several axes of the
 # input. To find its way in them XLA needs divisions, and only shifts for powers of two:
-# then it adds slices fast, never by products.
+# then it adds slices fast, never by products. (An odd number of channels, in one
+# position, takes a product twice as long as a sum.)
 _POSITIONS = 4
 # So many of them are best two axes, of which the last is as long as a vector: a sum
 # over both becomes a loop with vectors. Of more positions slices are long enough.
@@ -85,6 +86,8 @@ def mean(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     least = 2 * LONGEST_JOINED if others else LONGEST_JOINED
     if is_shifted or not least < length <= LONGEST_SUM:
         return _mean_by_slices(x, axes)
+    if last < _POSITIONS and not others and length % 2 == 1:
+        return (_mean_by_slices if _even_slices(length) else _mean_joined)(x, axes)
     found = _mean_by_product(x, last)
     return _mean_by_slices(found, others) if others else found
 

@@ -27,6 +27,8 @@ class Pieces(View):
         known = isinstance(positions, int)
         if not known or positions <= LONGEST_SUM:
             most = LONGEST_SUM // (positions or 1) if known else 1
+            if is_number(1, positions) and context.is_compiled_for_cpu():
+                most = size  # XLA would need divisions in a cut piece, and adds slices
             nested = reductions.nested(positions, size)
             piece = [*_cut(size, most), *nested]
             of_positions = [*range(4, 4 + len(nested))]
