@@ -15,6 +15,8 @@ from groupnorm.op.views.base import View, is_number
 # operations are given threads, too.
 _FEW, _FEW_IF_TORN = 102_400, 8192
 _LONG = 24
+# Fewer numbers down the samples are added up slowly: better later, when they are few.
+_FEW_DOWN = 8
 # Samples of a batch that may be of any size, as in most models.
 _USUAL_BATCH = 32
 
@@ -37,6 +39,8 @@ class Whole(View):
         self._of_parameter = tf.constant([groups, size, 1])
         # In one go, a group in pieces would be brought together in memory first.
         lengths = {(1,): before, (3, 4): size * after}
+        if before < _FEW_DOWN and size * after >= _LONG:
+            lengths = dict(reversed(lengths.items()))
         pieces = [axes for axes, length in lengths.items() if not is_number(1, length)]
         sums = [(1, 2, 3, 4)] if groups == 1 else pieces
         self._sums = [tf.constant(axes) for axes in sums]
