@@ -106,6 +106,23 @@ def test_training_calls_it(kernel_under_xla, under_xla, rng):
     assert calls(under_xla(step), x) == 2
 
 
+def test_the_input_is_handed_from_pass_to_pass_once(kernel_under_xla, under_xla, rng):
+    x = tf.constant(rng.normal(size=SHAPE), tf.float32)
+    normalize = under_xla(lambda x: group_normalization(x, 4))
+
+    @tf.function(autograph=False)
+    def run(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = normalize(x)
+        return tape.gradient(y, x)
+
+    graph = run.get_concrete_function(x).graph
+    first, *_ = (op for op in graph.get_operations() if "PartitionedCall" in op.type)
+    y_and_x = [output for output in first.outputs if output.shape == x.shape]
+    assert len(y_and_x) == 2
+
+
 def test_errors_of_the_kernel_reach_the_caller(kernel_under_xla, under_xla):
     layout = formulas.Layout(rank=2, axis=1, channels=6, groups=2)
 

@@ -6,11 +6,14 @@ call. The calls are registered by name when the library is loaded (`xla_calls.h`
 
 from __future__ import annotations
 
+import functools
 import importlib
+import threading
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+from tensorflow.python.framework.ops import get_default_graph
 
 from groupnorm.op import formulas
 from groupnorm.op.native import library
@@ -51,33 +54,54 @@ def forward(
     layout: formulas.Layout,
     epsilon: float,
 ) -> tf.Tensor:
-    """Group normalization, with its gradient; arguments as in `formulas.value`."""
-    counts = tf.zeros([0], tf.bool) if mask is None else mask
+    """Group normalization, with its gradient; arguments as in `formulas.value`.
 
-    @tf.custom_gradient
-    def value(x, gamma, beta):
-        operands = (x, gamma, beta, counts)
-        results = [_Type.of(x), _Type((x.shape[0], layout.groups, 2), tf.float64)]
-        y, stats = _call("forward", operands, results, layout, epsilon)
-        # They are functions of x, for whose gradient the second derivative accounts.
-        kept = (*operands, tf.stop_gradient(stats))
-        # Gradients may be taken in another graph: let them have tensors of it.
-        return y, lambda dy: gradient(*map(tf.identity, kept), dy)
+    For graphs that only `tf.gradients` differentiates, as those of functions are.
+    """
+    operands = (x, gamma, beta, tf.zeros([0], tf.bool) if mask is None else mask)
+    results = [_Type.of(x), _Type((x.shape[0], layout.groups, 2), tf.float64)]
+    return _call("forward", operands, results, layout, epsilon)[0]
 
-    @tf.custom_gradient
-    def gradient(x, gamma, beta, counts, stats, dy):
-        operands = (x, gamma, beta, counts, stats, dy)
-        results = [_Type.of(tensor) for tensor in (x, gamma, beta)]
 
-        def derivative(*upstream):
-            second = second_derivative(layout, epsilon)
-            counted = None if mask is None else counts
-            dx, dgamma, ddy = second(x, gamma, dy, counted, *upstream)
-            return dx, dgamma, tf.zeros_like(beta), None, None, ddy
+def _gradient_of_forward(
+    layout: formulas.Layout,
+    epsilon: float,
+    op: tf.Operation,
+    dy: tf.Tensor,
+    _dstats: Any,
+) -> list[tf.Tensor | None]:
+    x, gamma, beta, counts = op.inputs
+    operands = (x, gamma, beta, counts, op.outputs[1], dy)
+    results = [_Type.of(tensor) for tensor in (x, gamma, beta)]
+    return [*_call("backward", operands, results, layout, epsilon), None]
 
-        return _call("backward", operands, results, layout, epsilon), derivative
 
-    return value(x, gamma, beta)
+def _gradient_of_backward(
+    layout: formulas.Layout, epsilon: float, op: tf.Operation, *upstream: tf.Tensor
+) -> list[tf.Tensor | None]:
+    x, gamma, beta, counts, _stats, dy = op.inputs
+    mask = None if library.is_none(counts) else counts
+    second = second_derivative(layout, epsilon)
+    dx, dgamma, ddy = second(x, gamma, dy, mask, *upstream)
+    # The statistics are functions of x, whose gradient accounts for them.
+    return [dx, dgamma, tf.zeros_like(beta), None, None, ddy]
+
+
+_GRADIENTS = {"forward": _gradient_of_forward, "backward": _gradient_of_backward}
+_registered: set[str] = set()
+_registering = threading.Lock()
+
+
+def _gradient(name: str, layout: formulas.Layout, epsilon: float) -> str:
+    """The name under which TensorFlow knows the gradient of such a call."""
+    arguments = "-".join(map(str, [*layout, epsilon]))
+    registered = f"Groupnorm{name.title()}UnderXla-{arguments}"
+    with _registering:
+        if registered not in _registered:
+            gradient = functools.partial(_GRADIENTS[name], layout, epsilon)
+            tf.RegisterGradient(registered)(gradient)
+            _registered.add(registered)
+    return registered
 
 
 def _call(
@@ -94,15 +118,17 @@ def _call(
         "epsilon": f"{epsilon:.17e} : f64",
     }
     types = [_Type.of(operand) for operand in operands]
-    return importlib.import_module(library.CALLS_MODULES).call_module(
-        # The call itself has no gradient: nobody is to ask for it.
-        [tf.stop_gradient(operand) for operand in operands],
-        version=_VERSION,
-        module=_module(f"groupnorm_{name}", types, results, attributes),
-        Tout=[result.dtype for result in results],
-        Sout=[result.sizes for result in results],
-        platforms=["CPU"],
-    )
+    # Not tf.custom_gradient: functions would hand x from pass to pass twice.
+    gradient = {"XlaCallModule": _gradient(name, layout, epsilon)}
+    with get_default_graph().gradient_override_map(gradient):
+        return importlib.import_module(library.CALLS_MODULES).call_module(
+            operands,
+            version=_VERSION,
+            module=_module(f"groupnorm_{name}", types, results, attributes),
+            Tout=[result.dtype for result in results],
+            Sout=[result.sizes for result in results],
+            platforms=["CPU"],
+        )
 
 
 def _module(
