@@ -18,9 +18,11 @@ class BackwardPlan {
   using R = RealOf<T>;
 
  public:
-  // `blocks` has Sums for each channel and block of samples, set to zero.
+  // `blocks` has Sums for each channel and block of samples, set to zero; or there are
+  // none, and a unit's own sums are the gradients.
   BackwardPlan(const Layout& layout, const Mask& mask, const T* x, const R* gamma,
-               const Statistics* stats, const T* dy, T* dx, Sums* blocks)
+               const Statistics* stats, const T* dy, T* dx, R* dgamma, R* dbeta,
+               Sums* blocks)
       : layout_(layout),
         mask_(mask),
         groups_(layout, mask),
@@ -31,6 +33,8 @@ class BackwardPlan {
         stats_(stats),
         dy_(dy),
         dx_(dx),
+        dgamma_(dgamma),
+        dbeta_(dbeta),
         blocks_(blocks) {}
 
   void Start(const Unit&, Work<R>*) {}
@@ -53,6 +57,7 @@ class BackwardPlan {
   }
 
   void Finish(const Unit& unit, Sums* total, Work<R>* work) {
+    if (blocks_ == nullptr) return;
     const int64_t channels = layout_.channels();
     Sums* block = blocks_ + unit.block * layout_.shape().C + unit.slice * channels;
     if (!layout_.is_short()) {
@@ -172,11 +177,12 @@ class BackwardPlan {
     const R* gamma = nullptr;
     R *sum = nullptr, *product = nullptr;
     if (layout_.is_short()) {
-      const int64_t lanes = layout_.groups() * layout_.Piece();
-      gamma = gamma_lanes_ + FirstLane(unit);
-      sum = work->lane_sum();
-      product = sum + lanes;
-      std::fill_n(sum, 2 * lanes, R(0));
+      const int64_t lanes = layout_.groups() * layout_.Piece(), first = FirstLane(unit);
+      gamma = gamma_lanes_ + first;
+      sum = blocks_ ? work->lane_sum() : dbeta_ + first;
+      product = blocks_ ? sum + lanes : dgamma_ + first;
+      std::fill_n(sum, lanes, R(0));
+      std::fill_n(product, lanes, R(0));
     }
     layout_.ForEachRowPiece(
         unit, chunk, RowWidth(),
@@ -199,6 +205,7 @@ class BackwardPlan {
   const Statistics* const stats_;
   const T* const dy_;
   T* const dx_;
+  R *const dgamma_, *const dbeta_;
   Sums* const blocks_;
 };
 

@@ -115,9 +115,12 @@ void Backward(const Shape& shape, const Mask& mask, const T* x,
   }
   const Layout layout(shape, bool(mask));
   Schedule<R> schedule(layout, layout.groups() * layout.parts());
-  const auto blocks = Raw<Sums>(schedule.Blocks() * shape.C);
-  BackwardPlan<T> plan(layout, mask, x, gamma, stats, dy, dx, blocks.get());
+  const bool in_one = layout.IsInOneUnit() && dgamma && dbeta;
+  const auto blocks = in_one ? nullptr : Raw<Sums>(schedule.Blocks() * shape.C);
+  BackwardPlan<T> plan(layout, mask, x, gamma, stats, dy, dx, dgamma, dbeta,
+                       blocks.get());
   schedule.Run(&plan);
+  if (in_one) return;
   // Into the first one.
   for (int64_t block = 1; block < schedule.Blocks(); ++block)
     for (int64_t c = 0; c < shape.C; ++c) blocks[c] += blocks[block * shape.C + c];
