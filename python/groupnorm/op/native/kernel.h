@@ -115,7 +115,8 @@ void Backward(const Shape& shape, const Mask& mask, const T* x,
   }
   const Layout layout(shape, bool(mask));
   Schedule<R> schedule(layout, layout.groups() * layout.parts());
-  const bool in_one = layout.IsInOneUnit() && dgamma && dbeta;
+  const bool in_one =
+      schedule.Blocks() == 1 && layout.IsInOneUnit() && dgamma && dbeta;
   const auto blocks = in_one ? nullptr : Raw<Sums>(schedule.Blocks() * shape.C);
   BackwardPlan<T> plan(layout, mask, x, gamma, stats, dy, dx, dgamma, dbeta,
                        blocks.get());

@@ -62,7 +62,7 @@ class Layout {
   int64_t slices() const { return shape_.G / groups_; }
   int64_t groups() const { return groups_; }      // of a slice
   int64_t channels() const { return channels_; }  // of a slice
-  // Whether what belongs to a channel is added up by one unit, a lane for each.
+  // Whether what belongs to a channel is added up by one unit of a block, in one lane.
   bool IsInOneUnit() const { return short_ && shape_.B == 1 && batch_ == shape_.N; }
   int64_t D() const { return shape_.D(); }
   int64_t chunks() const { return CeilDiv(elements_, chunk_); }
