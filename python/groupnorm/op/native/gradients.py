@@ -27,20 +27,28 @@ def _gradient_of_forward(op: Any, dy: tf.Tensor, _dstats: Any) -> tuple:
 
 @tf.RegisterGradient("GroupnormBackward")
 def _gradient_of_backward(op: Any, *upstream: tf.Tensor) -> tuple:
-    x, gamma, beta, mask, _stats, dy = op.inputs
+    x, gamma, *_ = op.inputs
     attributes = _attributes(op)
     layout = formulas.Layout(
         x.shape.rank, attributes["axis"], gamma.shape[0], attributes["groups"]
     )
-    second = second_derivative(layout, attributes["epsilon"])
+    return gradient_of_backward(layout, attributes["epsilon"], op, *upstream)
+
+
+def gradient_of_backward(
+    layout: formulas.Layout, epsilon: float, op: Any, *upstream: tf.Tensor
+) -> tuple:
+    """The gradient of the backward operation, whoever calls it."""
+    x, gamma, beta, mask, _stats, dy = op.inputs
     counts = None if library.is_none(mask) else mask
+    second = _second_derivative(layout, epsilon)
     dx, dgamma, ddy = second(x, gamma, dy, counts, *upstream)
     # The statistics are functions of x, whose gradient accounts for them.
     return dx, dgamma, tf.zeros_like(beta), None, None, ddy
 
 
 @functools.lru_cache(maxsize=256)
-def second_derivative(layout: formulas.Layout, epsilon: float) -> Any:
+def _second_derivative(layout: formulas.Layout, epsilon: float) -> Any:
     """The vector-Jacobian product of the closed-form gradient.
 
     A function with symbolic differentiation inside, not a gradient tape: under forward

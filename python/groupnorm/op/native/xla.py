@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -17,7 +17,7 @@ from tensorflow.python.framework.ops import get_default_graph
 
 from groupnorm.op import formulas
 from groupnorm.op.native import library
-from groupnorm.op.native.gradients import second_derivative
+from groupnorm.op.native.gradients import gradient_of_backward
 
 # Of the operation below: the newest that TensorFlow 2.16 knows.
 _VERSION = 9
@@ -76,18 +76,10 @@ def _gradient_of_forward(
     return [*_call("backward", operands, results, layout, epsilon), None]
 
 
-def _gradient_of_backward(
-    layout: formulas.Layout, epsilon: float, op: tf.Operation, *upstream: tf.Tensor
-) -> list[tf.Tensor | None]:
-    x, gamma, beta, counts, _stats, dy = op.inputs
-    mask = None if library.is_none(counts) else counts
-    second = second_derivative(layout, epsilon)
-    dx, dgamma, ddy = second(x, gamma, dy, mask, *upstream)
-    # The statistics are functions of x, whose gradient accounts for them.
-    return [dx, dgamma, tf.zeros_like(beta), None, None, ddy]
-
-
-_GRADIENTS = {"forward": _gradient_of_forward, "backward": _gradient_of_backward}
+_GRADIENTS: dict[str, Callable[..., Any]] = {
+    "forward": _gradient_of_forward,
+    "backward": gradient_of_backward,
+}
 _registered: set[str] = set()
 _registering = threading.Lock()
 
