@@ -201,6 +201,12 @@ def test_long_sums_keep_their_digits(on_path, rows):
         # Many samples are added by a product, or down the rows.
         ((97, 2, 96), 2, 4),
         ((97, 96), 1, 4),
+        # Odd numbers of channels are added in slices or at once, long ones in slices.
+        ((5, 196), 1, 4),
+        ((5, 148), 1, 4),
+        ((3, 2144), 1, 2),
+        ((3, 2206), 1, 2),
+        ((2, 18), 1, 6),
     ],
 )
 def test_xla_is_accurate_in_every_form_of_a_sum(
