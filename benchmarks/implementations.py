@@ -18,7 +18,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 import torch
-from tensorflow.compiler.tf2xla.ops import gen_xla_ops as xla_ops
 
 import groupnorm
 from cases import EPSILON, Case, Data
@@ -130,38 +129,58 @@ class KerasLayer:
             state = link(*state)
         return state
 
-    def _compiled(self, function: Callable, *arguments: tf.Tensor) -> Run:
+    def _compiled(self, function: Callable, *arguments: tf.Tensor) -> Compiled:
         compiled = tf.function(function, jit_compile=self._xla, autograph=False)
-        traced = False
+        return Compiled(compiled, arguments, self._native)
 
-        def run(*others: tf.Tensor) -> Any:
-            nonlocal traced
-            if traced:
-                # On a CPU the call returns when the result is there.
-                return compiled(*(others or arguments))
-            traced = True
-            # The first call traces; get_concrete_function() leaves the kernel out.
-            with native_kernel(self._native):
-                return compiled(*(others or arguments))
 
-        return run
+class Compiled:
+    """A run of a function on these tensors, unless it is given others."""
+
+    def __init__(self, function: Any, arguments: tuple[tf.Tensor, ...], native: bool):
+        self._function, self._arguments = function, arguments
+        self._native = native
+        self._traced = False
+
+    def __call__(self, *others: tf.Tensor) -> Any:
+        """The results. On a CPU the call returns when they are there."""
+        arguments = others or self._arguments
+        if self._traced:
+            return self._function(*arguments)
+        self._traced = True
+        # The first call traces; get_concrete_function() leaves the kernel out.
+        with native_kernel(self._native):
+            return self._function(*arguments)
+
+    def program(self) -> str:
+        """What XLA makes of the function."""
+        self()
+        program = self._function.experimental_get_compiler_ir(*self._arguments)
+        return program(stage="optimized_hlo")
 
 
 def _looped(link: Callable, links: int, *state: tf.Tensor) -> Any:
     """A loop, which XLA compiles ten times as fast as ten copies.
 
     Two calls at a time, for what comes out of a loop's body goes where its input was:
-    of a single one that writes elsewhere, as in a network, all would be copied. Calls
-    are kept from being joined.
+    of a single one that writes elsewhere, as in a network, all would be copied. Each is
+    the branch of a condition of which XLA does not know that it holds. It joins no
+    loops across that, as it does across a barrier, which it takes out before: reading a
+    call's result was then working it out again, in each loop of the next call.
     """
+    with tf.init_scope():
+        holds = tf.constant(True)  # from outside of what is compiled
 
-    def two(*state: tf.Tensor) -> Any:
-        return link(*xla_ops.xla_optimization_barrier(input=link(*state)))
+    def apart(*state: tf.Tensor) -> Any:
+        return tf.cond(holds, lambda: list(link(*state)), lambda: list(state))
 
     if links == 1:
         return link(*state)
     return tf.while_loop(
-        lambda *_: True, two, list(state), maximum_iterations=links // 2
+        lambda *_: True,
+        lambda *state: apart(*apart(*state)),
+        list(state),
+        maximum_iterations=links // 2,
     )
 
 

@@ -266,9 +266,9 @@ def _kept_work(kept: dict[str, Any]) -> str:
         for name, found in kept.items()
     ]
     head = (
-        "after the graph optimizer",
-        "operations that a further call adds",
-        "the same number for every call",
+        "after the optimizer of graphs, or XLA's",
+        "operations of a call, with the backward pass",
+        "none joined with those of another call, or left out",
     )
     return _table(head, rows)
 
