@@ -201,9 +201,11 @@ def test_long_sums_keep_their_digits(on_path, rows):
         # Many samples are added by a product, or down the rows.
         ((97, 2, 96), 2, 4),
         ((97, 96), 1, 4),
-        # Odd numbers of channels are added in slices or at once, long ones in slices.
+        # Those of one position are added by a product, long ones in slices; beside two
+        # groups, and odd numbers of channels, statistics are written down.
         ((5, 196), 1, 4),
         ((5, 148), 1, 4),
+        ((5, 192), 1, 2),
         ((3, 2144), 1, 2),
         ((3, 2206), 1, 2),
         ((2, 18), 1, 6),

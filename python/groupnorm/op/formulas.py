@@ -278,7 +278,9 @@ def _backward(
     mean_product = view.mean_positions(counted.product(centered, dy))
     if not view.takes_off_means:
         mean_product -= stats.mean * mean_dy
-    mean_dy_z = stats.rstd * mean_product
+    # Of one position values of channels are like the input.
+    one = is_number(1, view.positions)
+    mean_dy_z = (view.spread(stats.rstd) if one else stats.rstd) * mean_product
     factor = view.beside_channels(gamma)
     means = view.means_channels(factor * mean_dy, factor * mean_dy_z)
     mean_g, mean_gz = (counted.share(view, mean) for mean in means)

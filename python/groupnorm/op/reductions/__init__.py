@@ -43,6 +43,7 @@ __all__ = [
     "Size",
     "are_short",
     "are_worth_pairs",
+    "are_worth_tiles",
     "can_be_added_at_once",
     "divisors",
     "mean",
@@ -85,6 +86,13 @@ def sum_samples(x: tf.Tensor, are_sums: bool) -> tf.Tensor:
     if context.is_compiled_for_cpu():
         return xla_cpu.sum_samples(x, are_sums)
     return tf.reshape(tf.reduce_sum(x, 0), [-1])
+
+
+def are_worth_tiles(samples: Size, groups: int, size: int) -> bool:
+    """Whether statistics are best copied along the channels of one position."""
+    return context.is_compiled_for_cpu() and xla_cpu.are_worth_tiles(
+        samples, groups, size
+    )
 
 
 def tile(x: tf.Tensor, times: tf.Tensor) -> tf.Tensor:

@@ -40,8 +40,7 @@ _WORTH_A_REST = 512
 _WORTH_PRODUCT_DOWN = range(9, 16)
 # Where a view with groups in one piece has positions, which may be several axes of the
 # input. To find its way in them XLA needs divisions, and only shifts for powers of two:
-# then it adds slices fast, never by products. (An odd number of channels, in one
-# position, takes a product twice as long as a sum.)
+# then it adds slices fast, never by products.
 _POSITIONS = 4
 # So many of them are best two axes, of which the last is as long as a vector: a sum
 # over both becomes a loop with vectors. Of more positions slices are long enough.
@@ -49,6 +48,10 @@ _FEWEST_NESTED, _MOST_NESTED = 16, 256
 _VECTOR, _SHORT_VECTOR = 8, 4
 # For the sum over samples of so few numbers a library takes longer to start.
 _FEW_TO_SUM = 8192
+# Along the channels of two groups XLA looks up what belongs to each by a slow loop; so
+# it does with divisions, one for each number, where the channels of a group are an odd
+# number. Written down by a product it is read faster; if there are few groups, in time.
+_FEW_TO_SPREAD = 256
 # So many are added as pairs faster than twice, side by side and down the rows.
 _WORTH_PAIRS, _WORTH_PAIRS_DOWN = range(2, 33), range(5, 33)
 
@@ -86,8 +89,6 @@ def mean(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     least = 2 * LONGEST_JOINED if others else LONGEST_JOINED
     if is_shifted or not least < length <= LONGEST_SUM:
         return _mean_by_slices(x, axes)
-    if last < _POSITIONS and not others and length % 2 == 1:
-        return (_mean_by_slices if _even_slices(length) else _mean_joined)(x, axes)
     found = _mean_by_product(x, last)
     return _mean_by_slices(found, others) if others else found
 
@@ -138,6 +139,14 @@ def _sum_down(rows: tf.Tensor, times: int) -> tf.Tensor:
     """
     samples = tf.shape(rows)[0] if rows.shape[0] is None else rows.shape[0]
     return tf.matmul(tf.ones([times, samples], rows.dtype), rows)[0]
+
+
+def are_worth_tiles(samples: Size | None, groups: int, size: int) -> bool:
+    """Whether statistics are best copied along the channels, of one position."""
+    if groups == 2:
+        return True
+    are_few = isinstance(samples, int) and 0 < samples * groups <= _FEW_TO_SPREAD
+    return are_few and size > LONGEST_JOINED and size % 2 == 1
 
 
 def tile(x: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
