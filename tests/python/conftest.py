@@ -111,7 +111,8 @@ def natively_under_xla(natively, under_xla, monkeypatch):
     library = native.load()
     if not library.under_xla:
         pytest.skip(f"XLA cannot call the native kernel: {library.status}")
-    monkeypatch.setattr(choice, "_FEWEST_UNDER_XLA", 0)
+    monkeypatch.setattr(choice, "_A_CALL", 0)
+    monkeypatch.setattr(choice, "_A_GROUP", 0)
     return under_xla
 
 

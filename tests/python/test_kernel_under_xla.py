@@ -135,14 +135,14 @@ def test_errors_of_the_kernel_reach_the_caller(kernel_under_xla, under_xla):
 
 
 def test_small_tensors_are_left_to_xla(kernel_under_xla, under_xla, rng):
-    few = choice._FEWEST_UNDER_XLA
-    for size, wanted in [(few // 8 - 8, 0), (few // 8, 1)]:
+    few = choice._A_CALL // 8 + choice._A_GROUP * 4
+    for size, wanted in [(few - 4, 0), (few, 1)]:
         x = tf.constant(rng.normal(size=(8, size)), tf.float32)
         assert calls(under_xla(lambda x: group_normalization(x, 4)), x) == wanted
 
 
 @pytest.mark.parametrize("batch", [512, None])
-@pytest.mark.parametrize(("of_a_group", "wanted"), [(4, 0), (5, 1)])
+@pytest.mark.parametrize(("of_a_group", "wanted"), [(8, 0), (10, 1)])
 def test_groups_of_few_numbers_are_left_to_xla(
     kernel_under_xla, under_xla, rng, batch, of_a_group, wanted
 ):

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from groupnorm.op import context, native
 
-# Numbers that take XLA as long as it takes to call the kernel, and numbers of a group:
-# of fewer it makes a loop over many groups at a time.
-_FEWEST_UNDER_XLA, _FEWEST_OF_A_GROUP = 1024, 5
+# Numbers that take XLA as long as it takes to call the kernel, and as the kernel takes
+# for a group, whatever is in it: of few numbers XLA makes a loop over many groups.
+_A_CALL, _A_GROUP = 2048, 9
 
 
 class Implementation(NamedTuple):
@@ -74,11 +74,11 @@ def use_native_under_xla(x: tf.Tensor, groups: int, is_trivial: bool) -> bool:
     """
     if is_trivial or not context.is_compiled_for_cpu():
         return False
-    count, of_a_sample = x.shape.num_elements(), x.shape[1:].num_elements()
-    if count is not None and count < _FEWEST_UNDER_XLA:
-        return False
-    if of_a_sample is not None and of_a_sample < _FEWEST_OF_A_GROUP * groups:
-        return False
+    samples, of_a_sample = x.shape[0], x.shape[1:].num_elements()
+    if of_a_sample is not None:
+        gain = of_a_sample - _A_GROUP * groups
+        if gain < 0 or (samples is not None and samples * gain < _A_CALL):
+            return False
     return implementation().name == "native" and native.load().under_xla
 
 

@@ -31,7 +31,7 @@ class Schedule {
         slices_(layout.slices()),
         chunks_(layout.chunks()),
         sums_(sums * layout.batch()) {
-    const int threads = layout.shape().Size() < kInline ? 1 : Threads();
+    const int threads = Effort() < kInline ? 1 : Threads();
     split_ = threads > 1 && chunks_ > 1 && N_ * slices_ < kTasks * threads;
     const int64_t tasks = split_ ? N_ * slices_ * chunks_ : Blocks() * slices_;
     slots_ = static_cast<int>(std::min<int64_t>(threads, tasks));
@@ -43,8 +43,8 @@ class Schedule {
   // gamma and beta take, since those are added up in place within a block.
   int64_t Blocks() const {
     const int64_t most = std::min<int64_t>(N_, 256);
-    const int64_t least = std::max(kBlock, kPerSum * layout_.shape().C);
-    return Between(1, layout_.shape().Size() / least, most);
+    const int64_t sums = layout_.shape().Size() / (kPerSum * layout_.shape().C);
+    return Between(1, std::min(sums, Effort() / kBlock), most);
   }
 
   template <class Plan>
@@ -53,10 +53,16 @@ class Schedule {
   }
 
  private:
-  static constexpr int64_t kInline = 49152;  // elements not worth a thread
-  static constexpr int64_t kBlock = 16384;   // elements worth a task
+  static constexpr int64_t kInline = 49152;  // of effort not worth a thread
+  static constexpr int64_t kBlock = 16384;   // of effort worth a task
+  static constexpr int64_t kPerGroup = 16;   // elements that take as long as a group
   static constexpr int64_t kPerSum = 16;     // elements worth a channel's sums
   static constexpr int64_t kTasks = 4;  // for each thread, to share them out evenly
+
+  // In elements: what a group takes beside them is most of it where they are few.
+  int64_t Effort() const {
+    return layout_.shape().Size() + kPerGroup * N_ * layout_.shape().G;
+  }
 
   // A unit is one thread's: what the first pass read is in its cache for the
   // second.
