@@ -102,7 +102,7 @@ def _training(axes: Axes, training: list[dict[str, Any]]) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.1)
     left, right = axes.get_xlim()
-    axes.set_xlim(left, right + 0.35 * (right - left))  # for the legend
+    axes.set_xlim(left, right + 0.55 * (right - left))  # for the legend
     axes.set_xlabel("time, no normalization = 1")
     axes.set_title("Training steps (lower is faster)")
     axes.legend(fontsize=8, frameon=False, loc="upper right")
