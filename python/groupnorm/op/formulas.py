@@ -278,9 +278,10 @@ def _backward(
     mean_product = view.mean_positions(counted.product(centered, dy))
     if not view.takes_off_means:
         mean_product -= stats.mean * mean_dy
+    rstd = view.spread(stats.rstd)
     # Of one position values of channels are like the input.
     one = is_number(1, view.positions)
-    mean_dy_z = (view.spread(stats.rstd) if one else stats.rstd) * mean_product
+    mean_dy_z = (rstd if one else stats.rstd) * mean_product
     factor = view.beside_channels(gamma)
     means = view.means_channels(factor * mean_dy, factor * mean_dy_z)
     mean_g, mean_gz = (counted.share(view, mean) for mean in means)
@@ -290,7 +291,7 @@ def _backward(
     if not view.takes_off_means:
         level -= stats.mean * slope
     through_statistics = centered * view.spread(slope) + view.spread(level)
-    scale = view.spread(stats.rstd) * view.beside_input(gamma)
+    scale = rstd * view.beside_input(gamma)
     dx = dy * scale + counted.only(through_statistics)
     return dx, _sum(mean_dy_z, view), _sum(mean_dy, view)
 

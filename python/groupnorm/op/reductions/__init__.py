@@ -35,7 +35,12 @@ from groupnorm.op.reductions.sizes import (
     quotient,
     sizes_of,
 )
-from groupnorm.op.reductions.xla_cpu import are_worth_pairs, mean_of_pairs, nested
+from groupnorm.op.reductions.xla_cpu import (
+    are_worth_pairs,
+    are_worth_tiles,
+    mean_of_pairs,
+    nested,
+)
 
 __all__ = [
     "LONGEST_SUM",
@@ -86,13 +91,6 @@ def sum_samples(x: tf.Tensor, are_sums: bool) -> tf.Tensor:
     if context.is_compiled_for_cpu():
         return xla_cpu.sum_samples(x, are_sums)
     return tf.reshape(tf.reduce_sum(x, 0), [-1])
-
-
-def are_worth_tiles(samples: Size, groups: int, size: int) -> bool:
-    """Whether statistics are best copied along the channels of one position."""
-    return context.is_compiled_for_cpu() and xla_cpu.are_worth_tiles(
-        samples, groups, size
-    )
 
 
 def tile(x: tf.Tensor, times: tf.Tensor) -> tf.Tensor:

@@ -48,9 +48,9 @@ _FEWEST_NESTED, _MOST_NESTED = 16, 256
 _VECTOR, _SHORT_VECTOR = 8, 4
 # For the sum over samples of so few numbers a library takes longer to start.
 _FEW_TO_SUM = 8192
-# Along the channels of two groups XLA looks up what belongs to each by a slow loop; so
-# it does with divisions, one for each number, where the channels of a group are an odd
-# number. Written down by a product it is read faster; if there are few groups, in time.
+# What belongs to a group XLA looks up along the channels by a division for each number,
+# where those of a group are odd, and slower still where there are two groups. Written
+# down by a product it is read faster, but of more groups than this that takes longer.
 _FEW_TO_SPREAD = 256
 # So many are added as pairs faster than twice, side by side and down the rows.
 _WORTH_PAIRS, _WORTH_PAIRS_DOWN = range(2, 33), range(5, 33)
@@ -141,8 +141,10 @@ def _sum_down(rows: tf.Tensor, times: int) -> tf.Tensor:
     return tf.matmul(tf.ones([times, samples], rows.dtype), rows)[0]
 
 
-def are_worth_tiles(samples: Size | None, groups: int, size: int) -> bool:
+def are_worth_tiles(samples: Size, groups: int, size: int) -> bool:
     """Whether statistics are best copied along the channels, of one position."""
+    if not context.is_compiled_for_cpu():
+        return False
     if groups == 2:
         return True
     are_few = isinstance(samples, int) and 0 < samples * groups <= _FEW_TO_SPREAD
