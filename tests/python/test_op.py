@@ -77,6 +77,11 @@ def test_gradients_equal_finite_differences(compute, rng, shape, axis, groups, m
         ((4, 4096), 1, 32),
         ((1, 47, 48, 128), 3, 64),
         ((2, 46, 48, 64), 3, 2),
+        # Few numbers in a group, of which XLA takes one for a number near the mean.
+        ((64, 2, 64), 2, 8),
+        ((16, 31, 8), 2, 8),
+        ((16, 8, 4, 4), 1, 4),
+        ((64, 256), 1, 16),
     ],
 )
 def test_is_accurate_at_any_mean(on_path, rng, shape, axis, groups):

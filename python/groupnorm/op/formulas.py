@@ -197,11 +197,12 @@ def _shift(x: tf.Tensor, view: View, counted: _Counted) -> tf.Tensor:
     """A number near the mean of each group."""
     if view.holds_few or counted.not_all:
         near = counted.share(view, view.mean(counted.only(x)))
+        near = reductions.same_everywhere(near)
     else:
-        near = view.mean(view.part(x))
-    near = reductions.same_everywhere(near)
+        near = view.near(x)
     # Elsewhere derivatives are not taken through here.
-    return tf.stop_gradient(near) if context.is_exporting() else near
+    is_passed = context.is_exporting() or context.is_compiled()
+    return tf.stop_gradient(near) if is_passed else near
 
 
 def _of_input(

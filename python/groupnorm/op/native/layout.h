@@ -208,7 +208,7 @@ class Layout {
     const auto pay = [&](int64_t slices) {
       return 3 * A * (shape_.G + 4 * slices) <= lanes;
     };
-    if (A == 1 || A > kMostRows || piece < 2 * kPad || !pay(1)) return false;
+    if (A == 1 || A > kMostRows || piece < kPad || !pay(1)) return false;
     const int64_t groups = GroupsTogether(piece);
     const int64_t most = A <= kFewRows ? INT64_MAX : (shape_.N > 1 ? 2 : 1) * kChunk;
     return A * groups * piece <= most && pay(shape_.G / groups);

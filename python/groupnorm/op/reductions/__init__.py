@@ -36,8 +36,10 @@ from groupnorm.op.reductions.sizes import (
     sizes_of,
 )
 from groupnorm.op.reductions.xla_cpu import (
+    are_worth_one_sum,
     are_worth_pairs,
     are_worth_tiles,
+    is_one_near,
     mean_of_pairs,
     nested,
 )
@@ -47,10 +49,12 @@ __all__ = [
     "Segments",
     "Size",
     "are_short",
+    "are_worth_one_sum",
     "are_worth_pairs",
     "are_worth_tiles",
     "can_be_added_at_once",
     "divisors",
+    "is_one_near",
     "mean",
     "mean_of_pairs",
     "nested",

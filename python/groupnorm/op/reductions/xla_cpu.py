@@ -52,6 +52,10 @@ _FEW_TO_SUM = 8192
 # where those of a group are odd, and slower still where there are two groups. Written
 # down by a product it is read faster, but of more groups than this that takes longer.
 _FEW_TO_SPREAD = 256
+# One of so few is an eighth of them. To read it again costs less than a loop.
+_FEW_TO_BE_NEAR = 8
+# A group of so few numbers, in so few rows, XLA adds in one go faster than by rows.
+_MOST_IN_ONE, _MOST_ROWS_IN_ONE = 16, 4
 # So many are added as pairs faster than twice, side by side and down the rows.
 _WORTH_PAIRS, _WORTH_PAIRS_DOWN = range(2, 33), range(5, 33)
 
@@ -93,6 +97,22 @@ def mean(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     return _mean_by_slices(found, others) if others else found
 
 
+def is_one_near(numbers: int, positions: int) -> bool:
+    """Whether any number of a group is near enough to their mean, and best taken."""
+    if numbers > _FEW_TO_BE_NEAR or not context.is_compiled_for_cpu():
+        return False
+    # In a single position others than powers of two are found by divisions.
+    return positions > 1 or _is_power_of_2(numbers)
+
+
+def are_worth_one_sum(rows: Size, size: int) -> bool:
+    """Whether the numbers of a group, in rows of so many, are best added in one go."""
+    if not (isinstance(rows, int) and context.is_compiled_for_cpu()):
+        return False
+    are_few = 1 < rows <= _MOST_ROWS_IN_ONE and rows * size <= _MOST_IN_ONE
+    return are_few and size > 1
+
+
 def are_worth_pairs(x: tf.Tensor, axes: tf.Tensor) -> bool:
     """Whether two means over these axes are best taken by `mean_of_pairs`."""
     known = tf.get_static_value(axes).tolist()
@@ -120,6 +140,9 @@ def sum_samples(x: tf.Tensor, are_sums: bool) -> tf.Tensor:
     if numbers is None:
         return _sum_down(rows, _VECTOR)
     if numbers <= _FEW_TO_SUM:
+        # Sums of single channels are no work to look up, and joined with what follows.
+        if are_sums and math.prod(x.shape[3:]) == 1:
+            return tf.reduce_sum(rows, 0)
         return _sum_down(rows, 1)
     if are_sums:  # which would be written down in windows, or added column by column
         return _sum_down(rows, _VECTOR)

@@ -26,9 +26,12 @@ def view(x: tf.Tensor, axis: int, groups: int, masked: bool) -> View:
     before = reductions.product(*sizes[1:axis])
     after = reductions.product(*sizes[axis + 1 :])
     has_one_position = is_number(1, before) and is_number(1, after)
-    if context.is_run_as_written() and (
-        has_one_position or are_few(sizes, groups, before)
-    ):
+    if context.is_run_as_written():
+        is_best_whole = has_one_position or are_few(sizes, groups, before)
+    else:
+        is_row = is_number(1, after)
+        is_best_whole = is_row and reductions.are_worth_one_sum(before, size)
+    if is_best_whole:
         return Whole(sizes, groups, size, before, after)
     if is_number(1, before):
         return Pieces(sizes, groups, size, sizes[axis + 1 :])

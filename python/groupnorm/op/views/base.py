@@ -39,7 +39,7 @@ class View(abc.ABC):
         Coefficients that carry them would be as many as the numbers if there is one
         position, and are more operations.
         """
-        return self.holds_few or is_number(1, self.positions)
+        return is_number(1, self.positions)
 
     @property
     def numbers(self) -> Size:
@@ -72,6 +72,17 @@ class View(abc.ABC):
         begin, size = [0] * values.shape.rank, [-1] * values.shape.rank
         begin[axis], size[axis] = (length - count) // 2, count
         return tf.slice(values, begin, size)
+
+    def near(self, values: tf.Tensor) -> tf.Tensor:
+        """Statistics: the mean of an eighth of each group or more."""
+        known = self._has_known_sizes()
+        if known and reductions.is_one_near(self.numbers, self.positions):
+            return self.one(values)
+        return reductions.same_everywhere(self.mean(self.part(values)))
+
+    def one(self, values: tf.Tensor) -> tf.Tensor:
+        """Statistics: a number in the middle of each group."""
+        return middle(values, self._group_axes)
 
     def mean(self, values: tf.Tensor) -> tf.Tensor:
         """Statistics: the mean over each group."""
@@ -134,6 +145,15 @@ class View(abc.ABC):
     @abc.abstractmethod
     def _can_take_norms(self) -> bool:
         """Whether norms are as accurate here as means, and worth it."""
+
+
+def middle(values: tf.Tensor, axes: tuple[int, ...], before: int = 0) -> tf.Tensor:
+    """What is in the middle of these axes, or before it along the longest of them."""
+    begin, size = [0] * values.shape.rank, [-1] * values.shape.rank
+    for axis in axes:
+        begin[axis], size[axis] = values.shape[axis] // 2, 1
+    begin[max(axes, key=lambda axis: values.shape[axis])] -= before
+    return tf.slice(values, begin, size)
 
 
 def _are_same(size: Size, other: Size) -> bool:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from groupnorm.op import context, reductions
 from groupnorm.op.reductions import LONGEST_SUM, Size
-from groupnorm.op.views.base import Reduction, View, is_number
+from groupnorm.op.views.base import Reduction, View, is_number, middle
 
 # With so many numbers side by side an elementwise operation runs at full speed.
 _WIDE_ENOUGH = 128
@@ -86,6 +86,10 @@ class Rows(View):
             self._times = tf.constant([1, repeats, 1, size, 1])
             of_a_row = row if self._at_the_end else [channels, 1]
             self._spread_shape = tf.constant([-1, *[1] * len(blocked), *of_a_row])
+
+    def one(self, values: tf.Tensor) -> tf.Tensor:
+        row = tf.reshape(middle(values, self._group_axes), self._by_group)
+        return middle(row, (3, 4))
 
     def moments(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if self._pieces is not None:

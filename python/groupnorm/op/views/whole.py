@@ -1,4 +1,4 @@
-"""Few numbers: what counts is how many operations there are."""
+"""Few numbers: what counts is how many operations, or loops of XLA's, there are."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 
 import tensorflow as tf
 
+from groupnorm.op import context, reductions
 from groupnorm.op.reductions import LONGEST_SUM, Size
-from groupnorm.op.views.base import View, is_number
+from groupnorm.op.views.base import View, is_number, middle
 
 # An operation on so few numbers takes about as long as to start it, or as to start the
 # threads that a norm of them would be given; on fewer, where it has to go through four
@@ -28,13 +29,15 @@ class Whole(View):
     values of channels `(N, 1, groups, size, 1)`.
     """
 
-    holds_few = True
+    _group_axes = (1, 3, 4)
 
     def __init__(
         self, sizes: list[Size], groups: int, size: int, before: Size, after: Size
     ) -> None:
         shape = [sizes[0], before, groups, size, after]
         super().__init__(sizes, shape, groups, before * after)
+        # Few operations are what counts where TensorFlow runs them one by one.
+        self.holds_few = context.is_run_as_written()
         self._of_mask = [sizes[0], before, 1, 1, after]
         self._of_parameter = tf.constant([groups, size, 1])
         # In one go, a group in pieces would be brought together in memory first.
@@ -44,6 +47,22 @@ class Whole(View):
         pieces = [axes for axes, length in lengths.items() if not is_number(1, length)]
         sums = [(1, 2, 3, 4)] if groups == 1 else pieces
         self._sums = [tf.constant(axes) for axes in sums]
+
+    @property
+    def takes_off_means(self) -> bool:
+        return True
+
+    def near(self, values: tf.Tensor) -> tf.Tensor:
+        # For XLA only, and at most sixteen numbers: an eighth is one of them, or two.
+        found = self.one(values)
+        if reductions.is_one_near(self.numbers, self.positions):
+            return found
+        return (found + middle(values, self._group_axes, before=1)) * 0.5
+
+    def moments(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # For XLA only, with all that a group has.
+        axes = tf.constant(self._group_axes)
+        return reductions.mean_of_pairs(values, tf.square(values), axes)
 
     def mean_positions(self, values: tf.Tensor) -> tf.Tensor:
         if is_number(1, self.positions):
