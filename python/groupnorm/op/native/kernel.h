@@ -40,12 +40,14 @@
 namespace groupnorm {
 
 // Numbers of a sample of one group that are better read as one piece, whatever they are
-// to the layout: coefficients for its lanes would be as many.
-constexpr int64_t kOnePiece = 512;
+// to the layout: coefficients for its lanes would be as many. So are gamma and beta when
+// they are laid out along it, which takes as long as a few samples do.
+constexpr int64_t kOnePiece = 1024, kSeveral = 4;
 
 inline bool IsOnePiece(const Shape& shape, const Mask& mask) {
   const int64_t sample = shape.Positions() * shape.C;
-  return !mask && shape.G == 1 && shape.A > 1 && sample > 0 && sample <= kOnePiece;
+  return !mask && shape.G == 1 && shape.A > 1 && shape.N >= kSeveral && sample > 0 &&
+         sample <= kOnePiece;
 }
 
 // One position of more channels.
@@ -67,11 +69,12 @@ Block<R> Repeated(const R* values, const Shape& shape) {
 template <class R>
 void AddUp(const R* repeated, const Shape& shape, R* values) {
   if (values == nullptr) return;
-  for (int64_t c = 0; c < shape.C; ++c) {
-    double sum = 0;
-    for (int64_t a = 0; a < shape.A; ++a) sum += repeated[a * shape.C + c];
-    values[c] = static_cast<R>(sum);
-  }
+  const int64_t C = shape.C;
+  const auto sums = Raw<double>(C);
+  std::fill_n(sums.get(), C, 0.0);
+  for (int64_t a = 0; a < shape.A; ++a)
+    for (int64_t c = 0; c < C; ++c) sums[c] += repeated[a * C + c];
+  for (int64_t c = 0; c < C; ++c) values[c] = static_cast<R>(sums[c]);
 }
 
 // y may be x. A null gamma is all ones, a null beta all zeros. Takes N * G
