@@ -13,19 +13,23 @@ pkgdown::build_site(
   preview = FALSE, devel = FALSE, new_process = FALSE, install = FALSE
 )
 
-# The README links to this page, which is not one of those that pkgdown looks for.
-page <- tempfile(fileext = c(".md", ".html"))
-writeLines(readLines("benchmarks/README.md")[-1], page[1]) # but for its title
-rmarkdown::pandoc_convert(page[1], from = "gfm", to = "html", output = page[2])
+# The README links to these pages, which are not among those that pkgdown looks for.
 dir.create(file.path(folder, "benchmarks", "results"), recursive = TRUE)
 file.copy("benchmarks/results/figure.png", file.path(folder, "benchmarks", "results"))
-pkgdown::render_page(
-  site, "title-body",
-  data = list(
-    pagetitle = "Benchmarks", body = paste(readLines(page[2]), collapse = "\n")
-  ),
-  path = "benchmarks/README.html", depth = 1L
-)
+for (name in c("README", "FINDINGS")) {
+  lines <- readLines(file.path("benchmarks", paste0(name, ".md")))
+  page <- tempfile(fileext = c(".md", ".html"))
+  writeLines(lines[-1], page[1]) # but for its title
+  rmarkdown::pandoc_convert(page[1], from = "gfm", to = "html", output = page[2])
+  pkgdown::render_page(
+    site, "title-body",
+    data = list(
+      pagetitle = sub("^# ", "", lines[1]),
+      body = paste(readLines(page[2]), collapse = "\n")
+    ),
+    path = file.path("benchmarks", paste0(name, ".html")), depth = 1L
+  )
+}
 status <- system2(
   "python", c("tools/python_api.py", file.path(folder, "python"))
 )
