@@ -77,7 +77,6 @@ def test_gradients_equal_finite_differences(compute, rng, shape, axis, groups, m
         ((4, 4096), 1, 32),
         ((1, 47, 48, 128), 3, 64),
         ((2, 46, 48, 64), 3, 2),
-        # Few numbers in a group, of which XLA takes one for a number near the mean.
         ((64, 2, 64), 2, 8),
         ((16, 31, 8), 2, 8),
         ((16, 8, 4, 4), 1, 4),
@@ -86,6 +85,36 @@ def test_gradients_equal_finite_differences(compute, rng, shape, axis, groups, m
 )
 def test_is_accurate_at_any_mean(on_path, rng, shape, axis, groups):
     check_accuracy(on_path, rng, shape, axis, groups)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "groups"),
+    # XLA takes the number near the mean from one of eight or less, or from two of 16.
+    [
+        ((64,), 1, 8),
+        ((7, 16), 2, 16),
+        ((16, 2, 2), 1, 8),
+        ((4, 16), 2, 8),
+        ((2, 64), 2, 8),
+        ((4, 64), 2, 16),
+        ((31, 8), 2, 8),
+        ((8, 4, 4), 1, 4),
+        ((64,), 1, 4),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 10, 1e4])
+def test_any_number_of_a_group_may_be_an_outlier(
+    on_path, rng, shape, axis, groups, size
+):
+    shape = (512, *shape)
+    x = np.moveaxis(rng.normal(size=shape) * 1e-3, axis, 1)
+    in_groups = x.reshape(512, groups, -1)
+    for sample, values in enumerate(in_groups):
+        values[:, sample % values.shape[-1]] += size
+    x = np.moveaxis(in_groups.reshape(x.shape), 1, axis).astype(np.float32)
+    y = on_path(tf.function(group_normalization))(x, groups, axis=axis, epsilon=1e-6)
+    expected = oracle.group_normalization(x, groups, axis=axis, epsilon=1e-6)
+    assert oracle.relative_error(y, expected) < 5e-6
 
 
 def test_rows_in_more_blocks_than_a_block_has_rows(monkeypatch, rng):

@@ -2,8 +2,8 @@
 
 There are two, so that no tensor of the input's size is ever transposed, and so that
 what is broadcast against one has long runs; and one for few numbers, where what counts
-is how many operations there are. Statistics of groups and values of channels have
-shapes of their own, which broadcast against one another.
+is how many operations, or loops of XLA's, there are. Statistics of groups and values of
+channels have shapes of their own, which broadcast against one another.
 """
 
 from __future__ import annotations
