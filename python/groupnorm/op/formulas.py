@@ -300,4 +300,7 @@ def _backward(
 def _sum(means: tf.Tensor, view: View) -> tf.Tensor:
     """Sum over samples and positions, from means over positions: one per channel."""
     total = reductions.sum_samples(means, not is_number(1, view.positions))
-    return total * tf.cast(view.positions, total.dtype)
+    if isinstance(view.positions, int):
+        return total * view.positions
+    # Of no positions means may be NaN, sums are 0.
+    return tf.math.multiply_no_nan(total, tf.cast(view.positions, total.dtype))

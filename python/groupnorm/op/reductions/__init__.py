@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from groupnorm.op import context
 from groupnorm.op.reductions import xla_cpu, xla_gpu
-from groupnorm.op.reductions.blocks import mean_at_once, mean_axes
+from groupnorm.op.reductions.blocks import mean_axes
 from groupnorm.op.reductions.norms import norm
 from groupnorm.op.reductions.segments import Segments
 from groupnorm.op.reductions.sizes import (
@@ -72,7 +72,10 @@ _LANES = 4
 
 
 def mean(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
-    """Mean over these axes, in ascending order; 0 where one of them is empty."""
+    """Mean over these axes, in ascending order.
+
+    Where one is empty it is NaN if TensorFlow runs this as it is written, and else 0.
+    """
     known = tf.get_static_value(axes).tolist()
     if context.is_compiled_for_cpu():
         return xla_cpu.mean(x, known)
@@ -86,7 +89,9 @@ def mean(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
     start = next(starts, len(known))
     apart, together = known[:start], known[start:]
     if together and can_be_added_at_once(*lengths[start:]):
-        return mean_axes(mean_at_once(x, together), apart)
+        # The constant that is there, if it will do.
+        means = tf.reduce_mean(x, together if apart else axes, keepdims=True)
+        return mean_axes(means, apart)
     return mean_axes(x, known)
 
 

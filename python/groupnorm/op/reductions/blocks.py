@@ -23,17 +23,8 @@ def mean_axes(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     return x
 
 
-def mean_at_once(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
-    """Mean over axes that may be of any length; 0 where one of them is empty."""
-    if all(x.shape[axis] for axis in axes):
-        return tf.reduce_mean(x, axes, keepdims=True)
-    sizes = sizes_of(x)
-    count = math.prod(sizes[axis] for axis in axes)
-    return tf.reduce_sum(x, axes, keepdims=True) * share(count, x.dtype)
-
-
 def mean_axis(x: tf.Tensor, axis: int) -> tf.Tensor:
-    """Mean over one axis, 0 where it is empty, without long running sums."""
+    """Mean over one axis, without long running sums."""
     length = x.shape[axis]
     if length is not None and length <= LONGEST_SUM:
         return _running_mean(x, axis)
@@ -41,7 +32,7 @@ def mean_axis(x: tf.Tensor, axis: int) -> tf.Tensor:
     if block is not None:
         return mean_of_blocks(x, axis, block)
     if context.is_run_as_written() and axis == x.shape.rank - 1:
-        return mean_at_once(x, [axis])
+        return tf.reduce_mean(x, axis, keepdims=True)
 
     length = sizes_of(x)[axis]
     rest = length % LONGEST_SUM
@@ -58,8 +49,7 @@ def mean_of_blocks(x: tf.Tensor, axis: int, block: int) -> tf.Tensor:
     shape = sizes_of(x)
     shape[axis : axis + 1] = [shape[axis] // block, block]
     blocks = tf.reshape(x, tf.stack(shape))
-    means = tf.squeeze(_running_mean(blocks, axis + 1), axis + 1)
-    return _running_mean(means, axis)
+    return _running_mean(tf.reduce_mean(blocks, axis + 1), axis)
 
 
 def even_block(length: int | None) -> int | None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 from tensorflow.python.ops.parallel_for import pfor
 
 from groupnorm.op import context
-from groupnorm.op.reductions.blocks import even_block, share
+from groupnorm.op.reductions.blocks import even_block
 from groupnorm.op.reductions.sizes import LONGEST_SUM, Size, product
 
 # Rows that are added first where their number does not tell how many are best.
@@ -27,11 +25,13 @@ class Segments:
         first = tf.expand_dims(tf.range(samples), 1) * blocks
         block_of = first + tf.range(rows) // _SEGMENT
         self._block_of = tf.reshape(block_of, [-1])
-        self._flat = tf.stack([product(samples, rows), product(*row)])
+        numbers = product(*row)
+        flat = -1 if isinstance(numbers, int) else product(samples, rows)
+        self._flat = tf.stack([flat, numbers])
         self._sums = tf.stack([samples, blocks, *row])
         self._blocks_axis = tf.constant(1)
         self._rows = rows
-        self._share: Any = None  # of a row, once it is known in which dtype
+        self._count: tf.Tensor | None = None  # of rows, once it is known in which dtype
 
     @staticmethod
     def are_needed(rows: Size) -> bool:
@@ -42,12 +42,14 @@ class Segments:
         return is_long and context.is_run_as_written()
 
     def mean(self, x: tf.Tensor) -> tf.Tensor:
-        """Mean over the rows of `(N, rows, *row)`; 0 if there are none."""
+        """Mean over the rows, as `(N, 1, *row)`; 0 if there are none."""
         sums = tf.math.segment_sum(tf.reshape(x, self._flat), self._block_of)
         blocks = tf.reshape(sums, self._sums)
-        if self._share is None:
-            self._share = share(self._rows, x.dtype)
-        return tf.reduce_sum(blocks, self._blocks_axis, keepdims=True) * self._share
+        total = tf.reduce_sum(blocks, self._blocks_axis, keepdims=True)
+        if self._count is None:
+            is_known = isinstance(self._rows, int)
+            self._count = (tf.constant if is_known else tf.cast)(self._rows, x.dtype)
+        return tf.math.divide_no_nan(total, self._count)
 
 
 @pfor.RegisterPFor("SegmentSum")

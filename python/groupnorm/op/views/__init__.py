@@ -39,5 +39,5 @@ def view(x: tf.Tensor, axis: int, groups: int, masked: bool) -> View:
     cut = cut_of(before, groups * size, groups) if is_cut else Cut(1, 1)
     rows = reductions.quotient(before, cut.blocks * cut.repeats)
     if reductions.Segments.are_needed(rows) and is_number(-1, sizes[0]):
-        sizes[0] = tf.shape(x)[0]
+        sizes[0], *_ = tf.unstack(tf.shape(x))
     return Rows(sizes, groups, size, before, cut, after)

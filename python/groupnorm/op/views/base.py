@@ -8,12 +8,14 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from groupnorm.op import context, reductions
-from groupnorm.op.reductions import Size
+from groupnorm.op.reductions import LONGEST_SUM, Size
 
 Reduction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 # Numbers side by side; to add eight times as many takes less time than to copy fewer.
 _WORTH_A_COPY = 32
+# What is too long for one sum can be cut into blocks if it is a multiple of this.
+_EVEN = 64
 
 
 class View(abc.ABC):
@@ -64,6 +66,8 @@ class View(abc.ABC):
         if length is None or length < 2:
             return values
         count = -(-length // 8)
+        if count > LONGEST_SUM:
+            count += -count % _EVEN
         if context.is_run_as_written():
             if axis == values.shape.rank - 1 and count < _WORTH_A_COPY:
                 return values

@@ -13,6 +13,9 @@ from groupnorm.op.views.base import Reduction, View, is_number, middle
 
 # With so many numbers side by side an elementwise operation runs at full speed.
 _WIDE_ENOUGH = 128
+# So few are slow to add row by row: more of them in a row than one sum may be long of
+# are faster all the same.
+_NARROW = 16
 # Coefficients for a whole row are few beside an input of so many rows.
 _MANY_ROWS = 8
 # Sums along so many channels of a group take less time than those down the rows, if a
@@ -33,10 +36,11 @@ class Cut(NamedTuple):
 class Rows(View):
     """Every row holds all channels: `(N, rows, repeats, C)` or `(N, rows, C, run)`.
 
-    The first is for channels at the end; each row holds several positions, if they are
-    short, and many rows are in blocks: `(N, blocks, rows, repeats, C)`. A sample of one
-    group is mostly one piece all the same. Statistics are `(N, 1, groups, 1, 1)` and
-    values of channels `(N, 1, groups, size, 1)`.
+    The first is for channels at the end, `(N, rows, C)` if each row holds one position;
+    it holds several if they are short. Many rows are in blocks:
+    `(N, blocks, rows, repeats, C)`. A sample of one group is mostly one piece all the
+    same. Statistics are `(N, 1, groups, 1, 1)` and values of channels
+    `(N, 1, groups, size, 1)`.
     """
 
     def __init__(
@@ -52,14 +56,18 @@ class Rows(View):
         rows = reductions.quotient(before, blocks * repeats)
         channels = groups * size
         self._at_the_end = is_number(1, after)
-        row = [repeats, channels] if self._at_the_end else [channels, after]
+        row = [channels] if self._at_the_end else [channels, after]
+        if repeats > 1:
+            row = [repeats, *row]
         blocked = [blocks, rows] if blocks > 1 else [rows]
         positions = reductions.product(before, after)
         super().__init__(sizes, [sizes[0], *blocked, *row], groups, positions)
-        self._row = [repeats, groups, size, after]
+        self._repeats, self._size = repeats, size
+        self._channels = [groups, size, after]
         self._columns = blocks * repeats  # that a channel's numbers are in
+        self._has_one_sum = all(is_number(1, n) for n in (self._columns, size, after))
         samples = -1 if isinstance(after, int) else sizes[0]
-        self._by_group = tf.stack([samples, self._columns, *self._row[1:]])
+        self._by_group = tf.stack([samples, self._columns, *self._channels])
         self._are_few = isinstance(rows, int) and rows <= _FEW_ROWS
         one_is_best = self._are_few or not context.is_compiled_for_cpu()
         self._is_one_piece = self._at_the_end and groups == 1 and one_is_best
@@ -67,13 +75,13 @@ class Rows(View):
         self._down = tf.constant([len(blocked)])
         self._group_axes = (len(blocked),)
         self._needs_segments = reductions.Segments.are_needed(rows)
-        self._in_a_row: list[Size] = row
         self._pieces: tf.Tensor | None = None  # of a group in a row, if they are long
         if self._is_one_piece:
             in_one = reductions.can_be_added_at_once(rows, *row)
-            sums = [[1, 2, 3]] if in_one else [[2, 3], [1]]
+            along = [*range(2, 2 + len(row))]
+            sums = [[1, *along]] if in_one else [along, [1]]
             self._sums = [tf.constant(axes) for axes in sums]
-            self._spread_shape = tf.constant([-1, 1, 1, 1])
+            self._spread_shape = tf.constant([-1, 1, *[1] * len(row)])
             self._statistic_shape = tf.constant([-1, 1, 1, 1, 1])
             self._row_shape = tf.constant(row)
         else:
@@ -107,10 +115,12 @@ class Rows(View):
         return reductions.mean(row, tf.constant([1, 4]))
 
     def mean_channels(self, per_channel: tf.Tensor) -> tf.Tensor:
+        if self._size == 1:
+            return per_channel
         return tf.reduce_mean(per_channel, 3, keepdims=True)
 
     def spread(self, statistics: tf.Tensor) -> tf.Tensor:
-        if self._is_one_piece:
+        if self._is_one_piece or (self._repeats == 1 and self._size == 1):
             return tf.reshape(statistics, self._spread_shape)
         tile = tf.tile if self._are_few else reductions.tile
         copies = tile(statistics, self._times)
@@ -120,14 +130,15 @@ class Rows(View):
         return tf.reshape(parameter, [self._groups, -1, 1])
 
     def beside_input(self, parameter: tf.Tensor) -> tf.Tensor:
-        if self._is_one_piece and self._row[0] > 1:
+        if self._is_one_piece and self._repeats > 1:
             return tf.broadcast_to(parameter, self._row_shape)
         if self._at_the_end:
             return parameter
         return tf.reshape(parameter, self._spread_shape)
 
     def read_mask(self, mask: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(mask, [*self._blocked, 1, self._row[-1]])
+        one_channel = [1] if self._at_the_end else [1, self._channels[-1]]
+        return tf.reshape(mask, [*self._blocked, *one_channel])
 
     def _reduce(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
         if self._is_one_piece:
@@ -135,11 +146,12 @@ class Rows(View):
             return tf.reshape(found, self._statistic_shape)
         if self._pieces is not None and not self._is_part(values):
             return self._reduce_pieces(values, reduction)
-        return reduction(self._reduce_down(values, reduction), self._along)
+        row = self._reduce_down(values, reduction)
+        return row if self._has_one_sum else reduction(row, self._along)
 
     def _reduce_pieces(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
         """Reduce what lies side by side first, the piece of each group in a row."""
-        if values.shape.rank == len(self._blocked) + 2:
+        if values.shape.rank == len(self._blocked) + 1:
             values = tf.reshape(values, self._pieces)
         pieces = reduction(values, self._along_pieces)
         if self._needs_segments:
@@ -152,14 +164,12 @@ class Rows(View):
     def _reduce_down(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
         """Reduce each column to one number, in the shape of a row by groups."""
         if self._needs_segments and not self._is_part(values):
-            row = self._segments.mean(values)
-        else:
-            row = reduction(values, self._down)
-        return tf.reshape(row, self._by_group)
+            return self._segments.mean(values)
+        return tf.reshape(reduction(values, self._down), self._by_group)
 
     @functools.cached_property
     def _segments(self) -> reductions.Segments:
-        return self._segments_with(self._in_a_row)
+        return self._segments_with(self._channels)  # rows of several are not as many
 
     @functools.cached_property
     def _segments_of_groups(self) -> reductions.Segments:
@@ -176,10 +186,10 @@ class Rows(View):
     def _can_take_norms(self) -> bool:
         if self._is_one_piece:
             return len(self._sums) == 1 and self._has_known_sizes()
-        repeats, _, size, after = self._row
+        _, size, after = self._channels
         are_short = reductions.are_short
         return all(map(are_short, self._blocked[1:])) and are_short(
-            repeats, size, after
+            self._repeats, size, after
         )
 
 
@@ -194,7 +204,8 @@ def cut_of(positions: Size, channels: int, groups: int) -> Cut:
     cut = _in_blocks(positions, channels) if groups > 1 else None
     if cut is not None:
         return cut
-    fitting = [d for d in reductions.divisors(positions) if _is_column(positions // d)]
+    most = LONGEST_SUM if channels >= _NARROW else positions
+    fitting = [d for d in _divisors(positions, most) if _is_column(positions // d)]
     wide = (d for d in fitting if d * channels >= _WIDE_ENOUGH)
     return Cut(1, next(wide, max(fitting, default=1)))
 
@@ -206,9 +217,13 @@ def _in_blocks(positions: int, channels: int) -> Cut | None:
     rows = positions // wide
     if rows <= LONGEST_SUM:
         return None
-    fitting = (b for b in reductions.divisors(rows) if _is_column(rows // b))
+    fitting = (b for b in _divisors(rows, LONGEST_SUM) if _is_column(rows // b))
     blocks = next(fitting, None)
     return None if blocks is None else Cut(blocks, wide)
+
+
+def _divisors(length: int, most: int) -> list[int]:
+    return [d for d in reductions.divisors(length) if d <= most]
 
 
 def _is_column(rows: int) -> bool:
