@@ -21,6 +21,7 @@ from typing import Any
 from cases import Case, data
 
 _QUICK = ("ours, native",)
+_TRIES = 3
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -41,6 +42,17 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def _in_child(name: str, case: Case) -> dict[str, float]:
+    for _ in range(_TRIES):
+        units = _in_one_child(name, case)
+        # An output is there after the forward pass, and dx after the other: less than
+        # that, and memory was reused that had not been handed back, as happens once in
+        # a while.
+        if units["kept"] > -0.1 and units["peak"] > 0.9:
+            return units
+    raise RuntimeError(f"Memory of {name!r} could not be measured: {units}")
+
+
+def _in_one_child(name: str, case: Case) -> dict[str, float]:
     output = subprocess.run(
         [sys.executable, __file__, name, json.dumps(case)],
         stdout=subprocess.PIPE,
@@ -48,12 +60,7 @@ def _in_child(name: str, case: Case) -> dict[str, float]:
         text=True,
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"},
     ).stdout
-    units = json.loads(output.splitlines()[-1])
-    # An output is there after the forward pass, and dx after the other: less than that,
-    # and memory was reused that had never been handed back.
-    if units["kept"] < -0.1 or units["peak"] < 0.9:
-        raise RuntimeError(f"Memory of {name!r} could not be measured: {units}")
-    return units
+    return json.loads(output.splitlines()[-1])
 
 
 def child(name: str, case: Case) -> dict[str, float]:
