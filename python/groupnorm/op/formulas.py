@@ -108,6 +108,9 @@ def gradient(
     counted = _Counted(view, mask, x, layout)
     if stats is None:
         stats, _ = _statistics(wide, view, epsilon, counted)
+    stats = stats._replace(
+        mean=_if_any(stats.mean, view), rstd=_if_any(stats.rstd, view)
+    )
     stats = _of_input(x, stats, mask, layout)
     wide_dy = tf.cast(view.read(dy), gamma.dtype)
     dx, dgamma, dbeta = _backward(wide, gamma, wide_dy, view, stats, counted)
@@ -275,8 +278,9 @@ def _backward(
     `rstd * (g - mean(g) - z * mean(g * z))`, the means taken over the group.
     """
     centered = _centered(x, view, stats)
-    mean_dy = view.mean_positions(dy)
-    mean_product = view.mean_positions(counted.product(centered, dy))
+    mean_dy = _if_any(view.mean_positions(dy), view)
+    product = counted.product(centered, dy)
+    mean_product = _if_any(view.mean_positions(product), view)
     if not view.takes_off_means:
         mean_product -= stats.mean * mean_dy
     rstd = view.spread(stats.rstd)
@@ -300,7 +304,12 @@ def _backward(
 def _sum(means: tf.Tensor, view: View) -> tf.Tensor:
     """Sum over samples and positions, from means over positions: one per channel."""
     total = reductions.sum_samples(means, not is_number(1, view.positions))
-    if isinstance(view.positions, int):
-        return total * view.positions
-    # Of no positions means may be NaN, sums are 0.
-    return tf.math.multiply_no_nan(total, tf.cast(view.positions, total.dtype))
+    return total * tf.cast(view.positions, total.dtype)
+
+
+def _if_any(means: tf.Tensor, view: View) -> tf.Tensor:
+    """Means, 0 where they are of no positions: as they are taken they can be NaN."""
+    if isinstance(view.positions, int) or not context.is_run_as_written():
+        return means
+    is_any = tf.cast(tf.minimum(view.positions, 1), means.dtype)
+    return tf.math.multiply_no_nan(means, is_any)
