@@ -411,9 +411,18 @@ def test_empty_inputs_give_empty_outputs_and_finite_gradients(compute, shape):
     assert not np.any(dbeta)
 
 
-@pytest.mark.parametrize("groups", [1, 2, 6])
-@pytest.mark.parametrize("axis", [1, 2, 3])
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("groups", "axis", "masked"),
+    [
+        (1, 3, False),
+        (2, 1, False),
+        (2, 2, False),
+        (2, 3, False),
+        (6, 3, False),
+        (2, 1, True),
+        (2, 3, True),
+    ],
+)
 def test_sizes_that_are_unknown_may_be_zero(on_path, groups, axis, masked):
     spec, shape = [None] * 4, [3, 0, 0, 0]
     spec[axis] = shape[axis] = 6
