@@ -108,9 +108,7 @@ def gradient(
     counted = _Counted(view, mask, x, layout)
     if stats is None:
         stats, _ = _statistics(wide, view, epsilon, counted)
-    stats = stats._replace(
-        mean=_if_any(stats.mean, view), rstd=_if_any(stats.rstd, view)
-    )
+    stats = Statistics(stats.shift, view.if_any(stats.mean), view.if_any(stats.rstd))
     stats = _of_input(x, stats, mask, layout)
     wide_dy = tf.cast(view.read(dy), gamma.dtype)
     dx, dgamma, dbeta = _backward(wide, gamma, wide_dy, view, stats, counted)
@@ -278,9 +276,9 @@ def _backward(
     `rstd * (g - mean(g) - z * mean(g * z))`, the means taken over the group.
     """
     centered = _centered(x, view, stats)
-    mean_dy = _if_any(view.mean_positions(dy), view)
+    mean_dy = view.if_any(view.mean_positions(dy))
     product = counted.product(centered, dy)
-    mean_product = _if_any(view.mean_positions(product), view)
+    mean_product = view.if_any(view.mean_positions(product))
     if not view.takes_off_means:
         mean_product -= stats.mean * mean_dy
     rstd = view.spread(stats.rstd)
@@ -305,11 +303,3 @@ def _sum(means: tf.Tensor, view: View) -> tf.Tensor:
     """Sum over samples and positions, from means over positions: one per channel."""
     total = reductions.sum_samples(means, not is_number(1, view.positions))
     return total * tf.cast(view.positions, total.dtype)
-
-
-def _if_any(means: tf.Tensor, view: View) -> tf.Tensor:
-    """Means, 0 where they are of no positions: as they are taken they can be NaN."""
-    if isinstance(view.positions, int) or not context.is_run_as_written():
-        return means
-    is_any = tf.cast(tf.minimum(view.positions, 1), means.dtype)
-    return tf.math.multiply_no_nan(means, is_any)

@@ -58,10 +58,11 @@ def can_be_added_at_once(*lengths: Size | None) -> bool:
     return context.is_run_as_written() or are_short(*lengths)
 
 
-def divisors(length: int) -> list[int]:
-    """All that divide this length, in ascending order."""
+def divisors(length: int, most: int | None = None) -> list[int]:
+    """All that divide this length, or those up to the most, in ascending order."""
     small = [d for d in range(1, math.isqrt(length) + 1) if length % d == 0]
-    return sorted({*small, *(length // d for d in small)})
+    found = sorted({*small, *(length // d for d in small)})
+    return found if most is None else [d for d in found if d <= most]
 
 
 def are_last(axes: list[int], x: tf.Tensor) -> bool:

@@ -33,6 +33,7 @@ class View(abc.ABC):
         # One constant for all that is read in it; none if the input has it.
         alike = len(shape) == len(sizes) and all(map(_are_same, shape, sizes))
         self._shape = None if alike else tf.stack(shape)
+        self._is_any: tf.Tensor | None = None  # 0 if there are no positions, else 1
 
     @property
     def takes_off_means(self) -> bool:
@@ -105,6 +106,14 @@ class View(abc.ABC):
             # TensorFlow would take a single norm with one thread.
             return tf.nn.l2_loss(values) * (2 * share)
         return tf.square(self._reduce(values, reductions.norm)) * share
+
+    def if_any(self, means: tf.Tensor) -> tf.Tensor:
+        """Means, 0 where there are no positions: as they are taken they can be NaN."""
+        if isinstance(self.positions, int) or not context.is_run_as_written():
+            return means
+        if self._is_any is None:
+            self._is_any = tf.cast(tf.minimum(self.positions, 1), means.dtype)
+        return tf.math.multiply_no_nan(means, self._is_any)
 
     @abc.abstractmethod
     def mean_positions(self, values: tf.Tensor) -> tf.Tensor:

@@ -98,5 +98,5 @@ class Pieces(View):
 
 def _cut(length: int, most: int) -> tuple[int, int]:
     """The length as a product whose second factor is as large as it may be."""
-    second = max(d for d in reductions.divisors(length) if d <= max(most, 1))
+    second = reductions.divisors(length, max(most, 1))[-1]
     return length // second, second

@@ -205,7 +205,8 @@ def cut_of(positions: Size, channels: int, groups: int) -> Cut:
     if cut is not None:
         return cut
     most = LONGEST_SUM if channels >= _NARROW else positions
-    fitting = [d for d in _divisors(positions, most) if _is_column(positions // d)]
+    repeats = reductions.divisors(positions, most)
+    fitting = [d for d in repeats if _is_column(positions // d)]
     wide = (d for d in fitting if d * channels >= _WIDE_ENOUGH)
     return Cut(1, next(wide, max(fitting, default=1)))
 
@@ -217,13 +218,9 @@ def _in_blocks(positions: int, channels: int) -> Cut | None:
     rows = positions // wide
     if rows <= LONGEST_SUM:
         return None
-    fitting = (b for b in _divisors(rows, LONGEST_SUM) if _is_column(rows // b))
-    blocks = next(fitting, None)
+    fitting = reductions.divisors(rows, LONGEST_SUM)
+    blocks = next((b for b in fitting if _is_column(rows // b)), None)
     return None if blocks is None else Cut(blocks, wide)
-
-
-def _divisors(length: int, most: int) -> list[int]:
-    return [d for d in reductions.divisors(length) if d <= most]
 
 
 def _is_column(rows: int) -> bool:
