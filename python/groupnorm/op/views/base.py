@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -12,6 +13,8 @@ from groupnorm.op.reductions import LONGEST_SUM, Size
 
 Reduction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
+# A number near the mean is taken from one of them, or little more.
+_PARTS = 8
 # Numbers side by side; to add eight times as many takes less time than to copy fewer.
 _WORTH_A_COPY = 32
 # What is too long for one sum can be cut into blocks if it is a multiple of this.
@@ -62,21 +65,33 @@ class View(abc.ABC):
 
         All of it where TensorFlow would copy so small pieces that this takes longer.
         """
-        axis = max(self._group_axes, key=lambda axis: values.shape[axis] or 0)
+        axis = self._axis_of_part(values)
         length = values.shape[axis]
         if length is None or length < 2:
             return values
-        count = -(-length // 8)
+        count = -(-length // _PARTS)
         if count > LONGEST_SUM:
             count += -count % _EVEN
         if context.is_run_as_written():
-            if axis == values.shape.rank - 1 and count < _WORTH_A_COPY:
+            after = [n or _WORTH_A_COPY for n in values.shape[axis + 1 :]]
+            if count * math.prod(after) < _WORTH_A_COPY:
                 return values
         else:
             count = max(2, count)  # XLA reads one alone again wherever it is taken off
         begin, size = [0] * values.shape.rank, [-1] * values.shape.rank
         begin[axis], size[axis] = (length - count) // 2, count
         return tf.slice(values, begin, size)
+
+    def _axis_of_part(self, values: tf.Tensor) -> int:
+        """The longest of a group's, or the first that an eighth can be taken of.
+
+        The nearer to the front it is, the more of what is copied lies side by side.
+        """
+        lengths = {axis: values.shape[axis] or 0 for axis in self._group_axes}
+        longest = max(lengths, key=lengths.__getitem__)
+        if not context.is_run_as_written():
+            return longest  # XLA does not copy it
+        return next((a for a, n in lengths.items() if n >= _PARTS), longest)
 
     def near(self, values: tf.Tensor) -> tf.Tensor:
         """Statistics: the mean of an eighth of each group or more."""

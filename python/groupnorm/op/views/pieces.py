@@ -16,8 +16,10 @@ class Pieces(View):
     ends and the next begins: `c` is all positions, and `a * b` the channels, unless
     positions are so many that `a` is all channels. For XLA on a CPU what follows are
     then the axes of the input, in which it finds its way without divisions, and few
-    positions are two axes where it adds them so. Statistics are
-    `(N, groups, 1, 1, 1)`, values of channels like inputs of one position.
+    positions are two axes where it adds them so. Where TensorFlow's own kernels run,
+    which add as a tree, `a` is all channels: an eighth of them lies side by side.
+    Statistics are `(N, groups, 1, 1, 1)`, values of channels like inputs of one
+    position.
     """
 
     def __init__(
@@ -26,7 +28,8 @@ class Pieces(View):
         positions = reductions.product(*after)
         known = isinstance(positions, int)
         if not known or positions <= LONGEST_SUM:
-            most = LONGEST_SUM // (positions or 1) if known else 1
+            is_cut = known and not context.is_run_as_written()
+            most = LONGEST_SUM // (positions or 1) if is_cut else 1
             if is_number(1, positions) and context.is_compiled_for_cpu():
                 most = size  # XLA would need divisions in a cut piece, and adds slices
             nested = reductions.nested(positions, size)

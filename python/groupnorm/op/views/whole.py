@@ -53,6 +53,9 @@ class Whole(View):
         return True
 
     def near(self, values: tf.Tensor) -> tf.Tensor:
+        if self.holds_few:
+            is_short = reductions.are_short(self.numbers)
+            return self.one(values) if is_short else self.mean(values)
         # For XLA only, and at most sixteen numbers: an eighth is one of them, or two.
         found = self.one(values)
         if reductions.is_one_near(self.numbers, self.positions):
@@ -79,7 +82,8 @@ class Whole(View):
         return tf.reshape(mask, self._of_mask)
 
     def _can_take_norms(self) -> bool:
-        return False  # three operations instead of two
+        # Three operations instead of two, of which one goes over all numbers.
+        return is_number(1, self.positions)
 
 
 def are_few(sizes: list[Size], groups: int, before: Size) -> bool:
