@@ -242,6 +242,9 @@ def test_long_sums_keep_their_digits(on_path, rows):
         ((2, 6, 8, 8), 1, 3),
         ((2, 61, 4, 4), 1, 1),
         ((2, 64, 16, 16), 1, 1),
+        # More than a sum is long are cut in two, if they can be.
+        ((2, 8, 1568), 1, 2),
+        ((2, 4, 3022), 1, 2),
         # One group is read in rows, or in one piece.
         ((2, 983, 8), 2, 1),
         ((2, 3, 40), 2, 1),

@@ -90,8 +90,9 @@ def mean(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
         return _mean_of_nested(x, axes)
     length = x.shape[last] or 0
     is_shifted = last == _POSITIONS and _is_power_of_2(length)
+    is_one_sum = are_short(*(x.shape[axis] for axis in longer))
     least = 2 * LONGEST_JOINED if others else LONGEST_JOINED
-    if is_shifted or not least < length <= LONGEST_SUM:
+    if is_shifted or not is_one_sum or length <= least:
         return _mean_by_slices(x, axes)
     found = _mean_by_product(x, last)
     return _mean_by_slices(found, others) if others else found

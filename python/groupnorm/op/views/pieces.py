@@ -40,7 +40,7 @@ class Pieces(View):
             piece, of_positions = [size, *after], [*range(3, 3 + len(after))]
             inner, outer = of_positions, [2]
         else:
-            piece, of_positions = [size, *_cut(positions, LONGEST_SUM)], [3, 4]
+            piece, of_positions = [size, *_cut_many(positions)], [3, 4]
             inner, outer = [4], [2, 3]
         super().__init__(sizes, [sizes[0], groups, *piece], groups, positions)
         self._piece = dict(enumerate(piece, 2))
@@ -97,6 +97,15 @@ class Pieces(View):
 
     def _can_take_norms(self) -> bool:
         return len(self._sums) == 1 and self._has_known_sizes()
+
+
+def _cut_many(positions: int) -> tuple[int, int]:
+    """As many positions as a sum may be long, or half of that, are side by side.
+
+    If no such number divides them, all are: whoever adds them takes slices and a rest.
+    """
+    cut = _cut(positions, LONGEST_SUM)
+    return cut if 2 * cut[1] >= LONGEST_SUM else (1, positions)
 
 
 def _cut(length: int, most: int) -> tuple[int, int]:
