@@ -17,6 +17,11 @@ Reduction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 _PARTS = 8
 # Numbers side by side; to add eight times as many takes less time than to copy fewer.
 _WORTH_A_COPY = 32
+# A norm of so many numbers is given threads, which take longer to start than it takes;
+# of more, other operations are given them, too.
+_NORM_STARTS_THREADS = range(75_000, 107_000)
+# Samples of a batch that may be of any size, as in most models.
+_USUAL_BATCH = 32
 # What is too long for one sum can be cut into blocks if it is a multiple of this.
 _EVEN = 64
 
@@ -114,7 +119,8 @@ class View(abc.ABC):
 
     def mean_square(self, values: tf.Tensor) -> tf.Tensor:
         """Statistics: the mean of the squares over each group."""
-        if not (self._can_take_norms() and context.is_run_as_written()):
+        takes_norms = self._can_take_norms() and context.is_run_as_written()
+        if not takes_norms or usual_numbers(self._sizes) in _NORM_STARTS_THREADS:
             return self.mean(tf.square(values))
         share = 1 / self.numbers
         if self._groups == 1 and is_number(1, self._sizes[0]):
@@ -182,6 +188,15 @@ def middle(values: tf.Tensor, axes: tuple[int, ...], before: int = 0) -> tf.Tens
         begin[axis], size[axis] = values.shape[axis] // 2, 1
     begin[max(axes, key=lambda axis: values.shape[axis])] -= before
     return tf.slice(values, begin, size)
+
+
+def usual_numbers(sizes: list[Size]) -> int | None:
+    """How many numbers there are, if known; if the batch may be any, in a usual one."""
+    known = [size for size in sizes if isinstance(size, int)]
+    if len(known) < len(sizes):
+        return None
+    samples = _USUAL_BATCH if known[0] == -1 else known[0]
+    return samples * math.prod(known[1:])
 
 
 def _are_same(size: Size, other: Size) -> bool:

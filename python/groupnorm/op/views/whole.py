@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import tensorflow as tf
 
 from groupnorm.op import context, reductions
 from groupnorm.op.reductions import LONGEST_SUM, Size
-from groupnorm.op.views.base import View, is_number, middle
+from groupnorm.op.views.base import View, is_number, middle, usual_numbers
 
 # An operation on so few numbers takes about as long as to start it, or as to start the
 # threads that a norm of them would be given; on fewer, where it has to go through four
@@ -18,8 +16,6 @@ _FEW, _FEW_IF_TORN = 102_400, 8192
 _LONG = 24
 # Fewer numbers down the samples are added up slowly: better later, when they are few.
 _FEW_DOWN = 8
-# Samples of a batch that may be of any size, as in most models.
-_USUAL_BATCH = 32
 
 
 class Whole(View):
@@ -88,11 +84,10 @@ class Whole(View):
 
 def are_few(sizes: list[Size], groups: int, before: Size) -> bool:
     """Whether all numbers are known to be few, and those down a column too."""
-    if not all(isinstance(size, int) for size in [*sizes, before]):
+    numbers = usual_numbers(sizes)
+    if not numbers or not isinstance(before, int):
         return False
-    batch = _USUAL_BATCH if is_number(-1, sizes[0]) else sizes[0]
-    sample = math.prod(sizes[1:])
-    piece = sample // (before * groups) if before else 0
+    piece = reductions.product(*sizes[1:]) // (before * groups)
     is_torn = before > 1 and groups > 1 and 1 < piece < _LONG
     most = _FEW_IF_TORN if is_torn else _FEW
-    return sample > 0 and batch * sample <= most and before <= LONGEST_SUM
+    return numbers <= most and before <= LONGEST_SUM
