@@ -265,7 +265,8 @@ def test_xla_is_accurate_in_every_form_of_a_sum(
     monkeypatch, under_xla, rng, shape, axis, groups
 ):
     monkeypatch.setenv("GROUPNORM_NATIVE", "0")
-    check_accuracy(under_xla, rng, shape, axis, groups)
+    ends_at = [*ENDS, "channels in the middle"]
+    check_accuracy(under_xla, rng, shape, axis, groups, ends_at=ends_at)
 
 
 def test_xla_takes_masks_of_many_axes(monkeypatch, under_xla, rng):

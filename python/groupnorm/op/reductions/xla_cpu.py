@@ -198,8 +198,12 @@ def _are_nested(x: tf.Tensor, axes: list[int]) -> bool:
 
 def _mean_of_nested(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
     """Means over axes of which the last two are nested."""
-    enough = (axis for axis in axes[:-2] if x.shape[axis] >= _SLICES)
-    return _mean_in_slices(x, next(enough, None), axes, _mean_joined)
+    *others, _, _ = axes
+    enough = next((axis for axis in others if x.shape[axis] >= _SLICES), None)
+    if enough is not None and _even_slices(x.shape[enough]) is None:
+        # In one go it would be a long running sum, and a slower one.
+        return _mean_by_slices(_mean_joined(x, axes[-2:]), others)
+    return _mean_in_slices(x, enough, axes, _mean_joined)
 
 
 def _mean_joined(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
