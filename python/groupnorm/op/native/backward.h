@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <initializer_list>
 
 #include "coefficients.h"
 #include "layout.h"
@@ -41,6 +42,8 @@ class BackwardPlan {
 
   void Load(const Unit& unit, Work<R>* work) {
     const Statistics* stats = StatsOf(unit);
+    if (layout_.PlacesAreGroups())
+      return SetGroups(stats, groups_.Of(unit), work);
     SetPlaces<3, R>(
         layout_, unit.samples, {work->shift(), work->scale(), work->offset()},
         [&](int64_t, int64_t g, auto) {
@@ -78,6 +81,7 @@ class BackwardPlan {
   // dx = rstd * (gamma * dy - m - xhat * k).
   void SetUp(const Unit& unit, const Sums* total, Work<R>* work) {
     const Statistics* stats = StatsOf(unit);
+    if (layout_.PlacesAreGroups()) return SetUpGroups(unit, total, work);
     const Parameter<R> gamma(gamma_, 1, unit, layout_);
     const int64_t groups = layout_.groups();
     double* share = work->share();
@@ -85,7 +89,7 @@ class BackwardPlan {
     SetPlaces<3, R>(
         layout_, unit.samples, {work->slope(), work->curve(), work->offset()},
         [=](int64_t s, int64_t g, auto parts) {
-          Sums sums;
+          Sums sums{};
           for (int64_t i = 0; i < parts; ++i) {
             const R weight = gamma((g - s * groups) * parts + i);
             const Sums& part = total[g * parts + i];
@@ -144,6 +148,24 @@ class BackwardPlan {
   }
 
  private:
+  // As SetUp, where places are groups.
+  void SetUpGroups(const Unit& unit, const Sums* total, Work<R>* work) {
+    groups_.ForEachShare(unit, [&](int64_t first, int64_t groups, double share) {
+      groupnorm::Run(
+          CommonGradient<R>{total + first, share, StatsOf(unit) + first,
+                            work->curve() + first, work->offset() + first},
+          1, groups);
+    });
+    std::copy_n(work->scale(), groups_.Of(unit), work->slope());
+    if (layout_.is_short()) return;
+    // Their sums are those of one channel, without gamma.
+    const Parameter<R> gamma(gamma_, 1, unit, layout_);
+    const int64_t groups = layout_.groups();
+    for (R* values : {work->slope(), work->curve(), work->offset()})
+      for (int64_t s = 0; s < unit.samples; ++s)
+        gamma.Multiply(values + s * groups, groups);
+  }
+
   const Statistics* StatsOf(const Unit& unit) const {
     return stats_ + groups_.First(unit);
   }

@@ -157,6 +157,13 @@ void FoldLanes(const Layout& layout, int64_t samples, int64_t channels, Work<R>*
   }
 }
 
+// Set the places, each of which is a group's, to what its numbers have in common: the
+// rest in place of the offset.
+template <class R>
+void SetGroups(const Statistics* stats, int64_t groups, Work<R>* work) {
+  Run(Common<R>{stats, work->shift(), work->scale(), work->offset()}, 1, groups);
+}
+
 // One coefficient that is the same for all channels of a group.
 template <class R>
 auto Same(R value) {
@@ -186,6 +193,13 @@ class Parameter {
       : values_(values ? values + unit.slice * layout.channels() : nullptr),
         absent_(absent) {}
   R operator()(int64_t c) const { return values_ ? values_[c] : absent_; }
+  // As a factor or a term of a value for each of the first channels.
+  void Multiply(R* with, int64_t channels) const {
+    for (int64_t c = 0; values_ && c < channels; ++c) with[c] *= values_[c];
+  }
+  void Add(R* to, int64_t channels) const {
+    for (int64_t c = 0; values_ && c < channels; ++c) to[c] += values_[c];
+  }
 
  private:
   const R* values_;

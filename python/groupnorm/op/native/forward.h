@@ -76,21 +76,20 @@ class ForwardPlan {
   void Finish(const Unit& unit, Sums* total, Work<R>* work) {
     Statistics* stats = StatsOf(unit);
     int64_t bad = 0;
-    for (int64_t s = 0; s < unit.samples; ++s) {
-      const int64_t groups = layout_.groups(), first = s * groups;
-      const double share = groups_.Share(unit, s);
+    groups_.ForEachShare(unit, [&](int64_t first, int64_t groups, double share) {
       if (share > 0) {
         const Conclusions<R> loop{total + first, share, epsilon_, stats + first, &bad};
         groupnorm::Run(loop, 1, groups);
       } else {  // Where nothing counts, whatever was seen is left out.
         std::fill_n(stats + first, groups, Statistics{0, 1 / std::sqrt(epsilon_)});
       }
-    }
+    });
     if (bad > 0) SumExactly(unit, total, work);
   }
 
   void SetUp(const Unit& unit, const Sums*, Work<R>* work) {
     const Statistics* stats = StatsOf(unit);
+    if (layout_.PlacesAreGroups()) return SetUpGroups(unit, work);
     const Parameter<R> gamma(gamma_, 1, unit, layout_);
     const Parameter<R> beta(beta_, 0, unit, layout_);
     SetPlaces<3, R>(
@@ -110,6 +109,20 @@ class ForwardPlan {
   }
 
  private:
+  // As SetUp, where places are groups.
+  void SetUpGroups(const Unit& unit, Work<R>* work) {
+    SetGroups(StatsOf(unit), groups_.Of(unit), work);
+    if (layout_.is_short()) return;
+    const Parameter<R> gamma(gamma_, 1, unit, layout_);
+    const Parameter<R> beta(beta_, 0, unit, layout_);
+    const int64_t groups = layout_.groups();
+    for (int64_t s = 0; s < unit.samples; ++s) {
+      gamma.Multiply(work->scale() + s * groups, groups);
+      gamma.Multiply(work->offset() + s * groups, groups);
+      beta.Add(work->offset() + s * groups, groups);
+    }
+  }
+
   void ApplyColumns(const Unit& unit, int64_t chunk, Work<R>* work) {
     layout_.ForEachColumnPiece(
         unit, chunk, Mask(),

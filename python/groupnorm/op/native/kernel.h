@@ -120,7 +120,9 @@ void Backward(const Shape& shape, const Mask& mask, const T* x,
   Schedule<R> schedule(layout, layout.groups() * layout.parts());
   const bool in_one =
       schedule.Blocks() == 1 && layout.IsInOneUnit() && dgamma && dbeta;
-  const auto blocks = in_one ? nullptr : Raw<Sums>(schedule.Blocks() * shape.C);
+  const int64_t sums = in_one ? 0 : schedule.Blocks() * shape.C;
+  const auto blocks = in_one ? nullptr : Raw<Sums>(sums);
+  std::fill_n(blocks.get(), sums, Sums{});
   BackwardPlan<T> plan(layout, mask, x, gamma, stats, dy, dx, dgamma, dbeta,
                        blocks.get());
   schedule.Run(&plan);

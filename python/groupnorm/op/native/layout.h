@@ -73,6 +73,9 @@ class Layout {
   int64_t stride() const {
     return by_rows_ || shape_.A == 1 ? places_ : RoundUp(places_, kPad);
   }
+  // Whether each place is a group's, so that what has one has the other: those of short
+  // rows, and of groups of one channel.
+  bool PlacesAreGroups() const { return places_ == groups_ && stride() == groups_; }
   // Neighbouring lanes that belong to one channel.
   int64_t run() const { return run_; }
   // Places after which the channels start again.
@@ -256,6 +259,14 @@ class Groups {
   double Share(const Unit& unit, int64_t s) const {
     const int64_t count = Count(unit, s);
     return count > 0 ? 1.0 / count : 0;
+  }
+
+  // Calls f(first, groups, share) for groups of a unit that have as many values each.
+  template <class F>
+  void ForEachShare(const Unit& unit, F f) const {
+    if (!mask_) return f(0, Of(unit), Share(unit, 0));
+    const int64_t groups = layout_.groups();
+    for (int64_t s = 0; s < unit.samples; ++s) f(s * groups, groups, Share(unit, s));
   }
 
  private:

@@ -194,6 +194,23 @@ struct Conclusions {
   int64_t* bad;
 };
 
+// What the numbers of a group have in common: xhat = (x - shift) * scale + rest.
+template <class R>
+struct Common {
+  const Statistics* stats;
+  R *shift, *scale, *rest;
+};
+
+// And what their gradients have, from the sums of g = gamma * dy and g * xhat:
+// dx = g * scale + (x - shift) * scale * curve + offset.
+template <class R>
+struct CommonGradient {
+  const Sums* sums;
+  double share;
+  const Statistics* stats;
+  R *curve, *offset;
+};
+
 }  // namespace groupnorm
 
 #define GROUPNORM_ISA baseline

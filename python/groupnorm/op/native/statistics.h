@@ -9,7 +9,7 @@ namespace groupnorm {
 
 // Sums of a group (of d and d^2) or of a channel (of dy and dy * xhat).
 struct Sums {
-  double first = 0, second = 0;
+  double first, second;
   void operator+=(const Sums& other) {
     first += other.first;
     second += other.second;
