@@ -243,10 +243,13 @@ def test_long_sums_keep_their_digits(on_path, rows):
         ((2, 983, 12), 2, 4),
         ((2, 5, 5, 16), 3, 8),
         ((2, 41, 8), 2, 8),
-        # Many positions are added axis by axis, few as two axes.
+        # Many positions are added axis by axis, few as two axes or in slices.
         ((2, 8, 11, 12, 13), 1, 2),
         ((2, 6, 8, 8), 1, 3),
         ((2, 61, 4, 4), 1, 1),
+        ((2, 11, 8, 8), 1, 1),
+        ((2, 24, 8, 8), 1, 2),
+        ((2, 16, 4, 4), 1, 4),
         ((2, 64, 16, 16), 1, 1),
         # More than a sum is long are cut in two, if they can be.
         ((2, 8, 1568), 1, 2),
@@ -257,8 +260,7 @@ def test_long_sums_keep_their_digits(on_path, rows):
         # Many samples are added by a product, or down the rows.
         ((97, 2, 96), 2, 4),
         ((97, 96), 1, 4),
-        # Those of one position are added by a product, long ones in slices; beside two
-        # groups, and odd numbers of channels, statistics are written down.
+        # Those of one position are added by a product, long ones in slices.
         ((5, 196), 1, 4),
         ((5, 148), 1, 4),
         ((5, 192), 1, 2),

@@ -38,7 +38,6 @@ from groupnorm.op.reductions.sizes import (
 from groupnorm.op.reductions.xla_cpu import (
     are_worth_one_sum,
     are_worth_pairs,
-    are_worth_tiles,
     is_one_near,
     mean_of_pairs,
     nested,
@@ -51,7 +50,6 @@ __all__ = [
     "are_short",
     "are_worth_one_sum",
     "are_worth_pairs",
-    "are_worth_tiles",
     "can_be_added_at_once",
     "divisors",
     "is_one_near",

@@ -46,12 +46,11 @@ _POSITIONS = 4
 # over both becomes a loop with vectors. Of more positions slices are long enough.
 _FEWEST_NESTED, _MOST_NESTED = 16, 256
 _VECTOR, _SHORT_VECTOR = 8, 4
+# But of eight channels or more slices are fast, and so they are of one and of four as
+# long as what is left is fewer numbers than those that a library would add.
+_WORTH_SLICES, _FEWEST_APART = (1, 4), 32_768
 # For the sum over samples of so few numbers a library takes longer to start.
 _FEW_TO_SUM = 8192
-# What belongs to a group XLA looks up along the channels by a division for each number,
-# where those of a group are odd, and slower still where there are two groups. Written
-# down by a product it is read faster, but of more groups than this that takes longer.
-_FEW_TO_SPREAD = 256
 # One of so few is an eighth of them. To read it again costs less than a loop.
 _FEW_TO_BE_NEAR = 8
 # A group of so few numbers, in so few rows, XLA adds in one go faster than by rows.
@@ -60,18 +59,29 @@ _MOST_IN_ONE, _MOST_ROWS_IN_ONE = 16, 4
 _WORTH_PAIRS, _WORTH_PAIRS_DOWN = range(2, 33), range(5, 33)
 
 
-def nested(length: Size, times: int) -> list[Size]:
-    """Axes for so many numbers side by side, where a mean is over `times` of these."""
+def nested(length: Size, times: int, numbers: int | None) -> list[Size]:
+    """Axes for so many numbers side by side, where a mean is over `times` of these.
+
+    `numbers` is how many there are in all, if that is known.
+    """
     if not (
         context.is_compiled_for_cpu()
         and isinstance(length, int)
         and _FEWEST_NESTED <= length <= _MOST_NESTED
         and _is_power_of_2(length)
         and length * times not in _WORTH_PAIRS
+        and not _are_best_in_slices(length, times, numbers)
     ):
         return [length]
     last = _SHORT_VECTOR if length < _VECTOR**2 else _VECTOR
     return [length // last, last]
+
+
+def _are_best_in_slices(length: int, times: int, numbers: int | None) -> bool:
+    if times >= _SLICES:
+        return times % _SHORT_VECTOR == 0 or length >= _VECTOR**2
+    are_joined = numbers is not None and numbers < _SLICES * _FEWEST_APART
+    return are_joined and times in _WORTH_SLICES
 
 
 def mean(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
@@ -163,16 +173,6 @@ def _sum_down(rows: tf.Tensor, times: int) -> tf.Tensor:
     """
     samples = tf.shape(rows)[0] if rows.shape[0] is None else rows.shape[0]
     return tf.matmul(tf.ones([times, samples], rows.dtype), rows)[0]
-
-
-def are_worth_tiles(samples: Size, groups: int, size: int) -> bool:
-    """Whether statistics are best copied along the channels, of one position."""
-    if not context.is_compiled_for_cpu():
-        return False
-    if groups == 2:
-        return True
-    are_few = isinstance(samples, int) and 0 < samples * groups <= _FEW_TO_SPREAD
-    return are_few and size > LONGEST_JOINED and size % 2 == 1
 
 
 def tile(x: tf.Tensor, times: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from groupnorm.op import context, reductions
 from groupnorm.op.reductions import LONGEST_SUM, Size
-from groupnorm.op.views.base import View, is_number
+from groupnorm.op.views.base import View, is_number, usual_numbers
 
 
 class Pieces(View):
@@ -32,7 +32,7 @@ class Pieces(View):
             most = LONGEST_SUM // (positions or 1) if is_cut else 1
             if is_number(1, positions) and context.is_compiled_for_cpu():
                 most = size  # XLA would need divisions in a cut piece, and adds slices
-            nested = reductions.nested(positions, size)
+            nested = reductions.nested(positions, size, usual_numbers(sizes))
             piece = [*_cut(size, most), *nested]
             of_positions = [*range(4, 4 + len(nested))]
             inner, outer = [3, *of_positions], [2]
@@ -48,11 +48,6 @@ class Pieces(View):
         self._position_axes = of_positions
         self._channel_axes = [axis for axis in self._piece if axis not in of_positions]
         self._of_parameter = tf.constant([groups, *self._only(self._channel_axes)])
-        self._times: tf.Tensor | None = None  # that statistics are copied
-        if is_number(1, positions) and reductions.are_worth_tiles(
-            sizes[0], groups, size
-        ):
-            self._times = tf.constant([1, 1, *piece])
         in_one = reductions.can_be_added_at_once(*piece)
         self._sums = [
             tf.constant(axes)
@@ -79,11 +74,6 @@ class Pieces(View):
         if reductions.are_worth_pairs(first, axes):
             return reductions.mean_of_pairs(first, second, axes)
         return super().means_channels(first, second)
-
-    def spread(self, statistics: tf.Tensor) -> tf.Tensor:
-        if self._times is None:
-            return statistics
-        return self.read(reductions.tile(statistics, self._times))
 
     def beside_channels(self, parameter: tf.Tensor) -> tf.Tensor:
         return tf.reshape(parameter, self._of_parameter)
