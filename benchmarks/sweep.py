@@ -24,7 +24,7 @@ from implementations import NORMALIZATIONS, RELU, fix_threads, require_native
 CASES = 48
 FLOOR = "multiply and relu"
 TORCH = ("torch, NCHW", "torch, channels last")
-_BUDGET, _ROUNDS = 1.0, (9, 40)
+_BUDGET, _ROUNDS = 2.5, (15, 60)
 
 Entry = dict[str, Any]
 

@@ -33,8 +33,8 @@ Mean: TypeAlias = Callable[[tf.Tensor, list[int]], tf.Tensor]
 # Slices that are added to one another before a sum: more make that sum smaller,
 # but are more places to read from at once.
 _SLICES = 8
-# What cannot be cut evenly has a rest, which costs more than slices of less than this
-# save.
+# What cannot be cut evenly into four slices or more has a rest, which costs more than
+# slices of less than this save.
 _WORTH_A_REST = 512
 # Down the rows, a product is best where those are longer than one vector, but not two.
 _WORTH_PRODUCT_DOWN = range(9, 16)
@@ -283,6 +283,7 @@ def _even_slices(length: int) -> int | None:
     """How many slices of equal size there are best, if there can be a few."""
     if length <= _SLICES:
         return length
-    counts = [n for n in range(_SLICES, 1, -1) if length % n == 0]
+    least = _SLICES // 2 if length >= _WORTH_A_REST else 2
+    counts = [n for n in range(_SLICES, least - 1, -1) if length % n == 0]
     apart = (n for n in counts if length // n > LONGEST_JOINED)
     return next(apart, max(counts, default=None))
