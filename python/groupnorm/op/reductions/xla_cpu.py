@@ -112,8 +112,9 @@ def is_one_near(numbers: int, positions: int) -> bool:
     """Whether any number of a group is near enough to their mean, and best taken."""
     if numbers > _FEW_TO_BE_NEAR or not context.is_compiled_for_cpu():
         return False
-    # In a single position others than powers of two are found by divisions.
-    return positions > 1 or _is_power_of_2(numbers)
+    # In a single position others than powers of two are found by divisions, and of two
+    # the mean of both is faster.
+    return positions > 1 or (numbers > 2 and _is_power_of_2(numbers))
 
 
 def are_worth_one_sum(rows: Size, size: int) -> bool:
