@@ -341,7 +341,23 @@ const Shape kShapes[] = {
     {4, 7, 92, 1, 1},      {5, 16, 64, 1, 1},     {3, 7, 92, 1, 1},
     {5, 2, 512, 1, 64},    {6, 2, 288, 1, 32},    {5, 3, 448, 1, 32},
     {6, 2, 480, 1, 32},
+    // Rows that are groups: some in a vector, one or more vectors each, and no whole ones.
+    {9, 1, 64, 1, 32},     {9, 1, 24, 1, 12},     {5, 1, 8, 2, 8},
+    {9, 1, 14, 1, 7},      {3, 1, 128, 1, 32},    {5, 1, 20, 1, 5},
+    {3, 1, 256, 1, 32},    {70, 1, 512, 1, 32},   {3, 1, 1024, 1, 32},
+    {3, 1, 70, 1, 7},      {5, 1, 1270, 1, 10},   {2, 1, 1290, 1, 10},
+    {1, 1, 33000, 1, 16500},
 };
+
+// Of a few samples: many rows that are groups, as above.
+const Shape kDense[] = {{4, 1, 16, 1, 8},  {4, 1, 32, 1, 8},  {4, 1, 48, 1, 6},
+                        {4, 1, 96, 1, 6},  {9, 1, 55, 1, 5},  {4, 1, 150, 1, 3}};
+
+// These shapes and those.
+std::vector<Shape> WithDense(std::vector<Shape> shapes) {
+  shapes.insert(shapes.end(), std::begin(kDense), std::end(kDense));
+  return shapes;
+}
 
 template <class T>
 void TestShapes() {
@@ -432,9 +448,9 @@ void TestEmpty() {
 }
 
 void TestShifts() {
-  for (const Shape& shape : {Shape{2, 1000, 16, 1, 4}, Shape{2, 1, 16, 1000, 4},
-                             Shape{2, 30, 6, 9, 3}, Shape{3, 20, 5, 1, 5},
-                             Shape{2, 20, 800, 1, 1}})
+  for (const Shape& shape :
+       WithDense({{2, 1000, 16, 1, 4}, {2, 1, 16, 1000, 4}, {2, 30, 6, 9, 3},
+                  {3, 20, 5, 1, 5}, {2, 20, 800, 1, 1}}))
     for (double shift : {1e2, 1e3, 1e4, 1e5}) {
       Problem<float> p(shape, shift);
       Verify(p, "shift " + std::to_string(shift));
@@ -460,7 +476,7 @@ void TestSpikes() {
 }
 
 void TestConstant() {
-  for (const Shape& shape : {Shape{2, 50, 6, 1, 3}, Shape{2, 1, 6, 50, 3}}) {
+  for (const Shape& shape : WithDense({{2, 50, 6, 1, 3}, {2, 1, 6, 50, 3}})) {
     Problem<float> p(shape);
     for (float& v : p.x) v = 0.1f;
     p.beta.clear();
@@ -469,7 +485,7 @@ void TestConstant() {
 }
 
 void TestRange() {
-  for (const Shape& shape : {Shape{2, 500, 8, 1, 4}, Shape{2, 1, 8, 500, 4}}) {
+  for (const Shape& shape : WithDense({{2, 500, 8, 1, 4}, {2, 1, 8, 500, 4}})) {
     for (double scale : {1e30, 1e25, 1e15, 1e-3})
       Verify(Problem<float>(shape, 3, scale), "scale " + std::to_string(scale));
     for (double scale : {1e-12, 1e-20, 1e-30}) {
@@ -484,7 +500,7 @@ void TestRange() {
 template <class T>
 void TestNotFinite() {
   for (const Shape& shape :
-       {Shape{2, 30, 6, 1, 3}, Shape{2, 1, 6, 64, 3}, Shape{2, 3, 6, 5, 3}})
+       WithDense({{2, 30, 6, 1, 3}, {2, 1, 6, 64, 3}, {2, 3, 6, 5, 3}}))
     for (double value : {double(NAN), double(INFINITY), -double(INFINITY)}) {
       const Problem<T> clean(shape, 1);
       const auto before = Compute(clean);

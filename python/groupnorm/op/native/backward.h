@@ -38,6 +38,17 @@ class BackwardPlan {
         dbeta_(dbeta),
         blocks_(blocks) {}
 
+  // All of a unit whose groups are rows of few numbers.
+  void Visit(const Unit& unit, Work<R>* work) {
+    const int64_t at = layout_.Offset(unit, 0);
+    const LaneSums lanes = ClearLanes(unit, work);
+    groupnorm::Run(RowNormGradient<T>{x_ + at, dy_ + at, dx_ + at, StatsOf(unit),
+                                      gamma_lanes_ + FirstLane(unit), lanes.sum,
+                                      lanes.product, layout_.groups()},
+                   groups_.Of(unit), layout_.Piece());
+    Finish(unit, nullptr, work);
+  }
+
   void Start(const Unit&, Work<R>*) {}
 
   void Load(const Unit& unit, Work<R>* work) {
@@ -178,6 +189,20 @@ class BackwardPlan {
     return unit.slice * layout_.groups() * layout_.Piece();
   }
 
+  // The sums of dy and dy * xhat in each lane of short rows.
+  struct LaneSums {
+    R *sum = nullptr, *product = nullptr;
+  };
+
+  LaneSums ClearLanes(const Unit& unit, Work<R>* work) {
+    const int64_t lanes = layout_.groups() * layout_.Piece(), first = FirstLane(unit);
+    R* sum = blocks_ ? work->lane_sum() : dbeta_ + first;
+    R* product = blocks_ ? sum + lanes : dgamma_ + first;
+    std::fill_n(sum, lanes, R(0));
+    std::fill_n(product, lanes, R(0));
+    return {sum, product};
+  }
+
   template <bool kCareful>
   void SumProducts(const Unit& unit, int64_t chunk, Work<R>* work, Sums* part) {
     if (!layout_.by_rows()) {
@@ -197,14 +222,10 @@ class BackwardPlan {
     }
     std::fill_n(part, unit.samples * layout_.places(), Sums{});
     const R* gamma = nullptr;
-    R *sum = nullptr, *product = nullptr;
+    LaneSums lanes;
     if (layout_.is_short()) {
-      const int64_t lanes = layout_.groups() * layout_.Piece(), first = FirstLane(unit);
-      gamma = gamma_lanes_ + first;
-      sum = blocks_ ? work->lane_sum() : dbeta_ + first;
-      product = blocks_ ? sum + lanes : dgamma_ + first;
-      std::fill_n(sum, lanes, R(0));
-      std::fill_n(product, lanes, R(0));
+      gamma = gamma_lanes_ + FirstLane(unit);
+      lanes = ClearLanes(unit, work);
     }
     layout_.ForEachRowPiece(
         unit, chunk, RowWidth(),
@@ -213,7 +234,7 @@ class BackwardPlan {
               RowGradientSums<T, kCareful>{
                   x_ + offset, dy_ + offset, columns, work->shift() + row,
                   work->scale() + row, work->offset() + row, part + row, gamma,
-                  sum, product, layout_.groups()},
+                  lanes.sum, lanes.product, layout_.groups()},
               rows, columns);
         });
   }

@@ -14,6 +14,8 @@
 //                    and these become coefficients (forward.h, backward.h, and
 //                    for both coefficients.h)
 //   once a number    the loops (loops.h), twice: for the sums, and for the result
+// Groups that are rows of few numbers, as those of dense layers, are worked on once: a
+// few of them at a time go from numbers to result (groups.inc).
 //
 // How it is accurate: a first look at a few positions gives each group a shift
 // near its mean; sums of (x - shift) and (x - shift)^2, in short float runs

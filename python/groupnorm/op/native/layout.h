@@ -35,9 +35,10 @@ class Layout {
     const bool torn = masked && shape.B > 1;  // where part of a piece counts
     const int64_t run = ShortRowsPay() ? 2 * kRun : kRun;
     by_rows_ = (shape.B >= run && !IsScattered(piece)) || torn ||
-               (shape.A == 1 && piece >= kPad / 2) ||
+               (shape.A == 1 && (piece >= kPad / 2 || PairsPay(masked))) ||
                (!masked && FewRowsPay(piece));
     short_ = by_rows_ && shape.B < run && !torn;
+    whole_ = short_ && shape.A == 1 && !masked && piece <= kWhole;
     const int64_t batch = Between(1, (short_ ? kShortBatch : kBatch) / sample, 64);
     batch_ = by_rows_ && shape.A > 1 ? 1 : std::min(shape.N, batch);
     // All of several samples, or rows of one and the next would not adjoin.
@@ -58,6 +59,8 @@ class Layout {
   const Shape& shape() const { return shape_; }
   bool by_rows() const { return by_rows_; }
   bool is_short() const { return short_; }
+  // Whether a row is a whole group, of few numbers.
+  bool is_whole() const { return whole_; }
   int64_t batch() const { return batch_; }  // most samples of a unit
   int64_t slices() const { return shape_.G / groups_; }
   int64_t groups() const { return groups_; }      // of a slice
@@ -164,6 +167,7 @@ class Layout {
   static constexpr int64_t kRun = 16;    // a channel's numbers that make a row
   static constexpr int64_t kFewRows = 4, kMostRows = 128;  // of a group in a sample
   static constexpr int64_t kTileLanes = 4 * kPad, kFewTiles = 32;
+  static constexpr int64_t kWhole = 128;   // numbers of a row that is worked on once
   static constexpr int64_t kBatch = 2048;   // elements
   static constexpr int64_t kLong = 2048;    // elements, of a piece
   static constexpr int64_t kSlice = 262144;  // elements that fit a cache
@@ -203,6 +207,11 @@ class Layout {
     return shape_.A == 1 && shape_.N >= 8 && shape_.C * shape_.B <= 8192;
   }
 
+  // Whether groups are pairs, of which whole vectors can be made.
+  bool PairsPay(bool masked) const {
+    return !masked && shape_.D() * shape_.B == 2 && 2 * shape_.G % kPad == 0;
+  }
+
   // Whether rows of few numbers to a channel cost less than what belongs to lanes would:
   // a row about as much as three lanes, a visit to a slice's rows as much as four rows.
   // A slice is not shared by threads, and its lanes are added in floats.
@@ -229,7 +238,7 @@ class Layout {
   }
 
   const Shape shape_;
-  bool by_rows_, short_;
+  bool by_rows_, short_, whole_;
   int64_t batch_, groups_, channels_, elements_, side_by_side_;
   int64_t parts_, run_, places_, width_, chunk_;
 };

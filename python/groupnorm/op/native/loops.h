@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -177,6 +178,37 @@ struct RowGradient {
   int64_t stride;
   const Real *shift, *scale, *slope, *curve, *offset;
   const Real* gamma;
+  int64_t period;
+};
+
+// ----------------------------------------------------- rows that are groups
+//
+// A group that is one row of few numbers is worked on once, from its numbers to the
+// result: some rows at a time, one step of all of them after the other, so that no step
+// of a row has to wait for the one before.
+
+// y, as RowAffine has it, and the statistics.
+template <class T>
+struct RowNorm {
+  using Real = RealOf<T>;
+  const T* x;
+  T* y;
+  const Real *gamma, *beta;
+  int64_t period;
+  double epsilon;
+  Statistics* stats;
+  bool past;
+};
+
+// dx, as RowGradient has it, and the sums of each lane, as RowGradientSums.
+template <class T>
+struct RowNormGradient {
+  using Real = RealOf<T>;
+  const T *x, *dy;
+  T* dx;
+  const Statistics* stats;
+  const Real* gamma;
+  Real *lane_sum, *lane_product;
   int64_t period;
 };
 

@@ -21,7 +21,9 @@ namespace groupnorm {
 //   Finish(unit, total, work)       once, with the sums of all chunks
 //   SetUp(unit, total, work)        coefficients for the second pass, after Load
 //   Apply(unit, chunk, work)        second pass, over one chunk
-// where a part or total is `sums` Sums for each sample.
+// where a part or total is `sums` Sums for each sample; and, for groups that are rows of
+// few numbers, instead of all that
+//   Visit(unit, work)               both passes
 template <class R>
 class Schedule {
  public:
@@ -82,6 +84,7 @@ class Schedule {
 
   template <class Plan>
   void RunUnit(Plan* plan, const Unit& unit, Sums* total, Work<R>* work) {
+    if (layout_.is_whole()) return plan->Visit(unit, work);
     Sums* part = total + sums_;
     plan->Start(unit, work);
     plan->Load(unit, work);

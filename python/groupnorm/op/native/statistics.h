@@ -3,18 +3,20 @@
 #define GROUPNORM_STATISTICS_H_
 
 #include <cmath>
-#include <type_traits>
+#include <limits>
 
 namespace groupnorm {
 
 // Sums of a group (of d and d^2) or of a channel (of dy and dy * xhat).
-struct Sums {
-  double first, second;
-  void operator+=(const Sums& other) {
+template <class S>
+struct SumsIn {
+  S first, second;
+  void operator+=(const SumsIn& other) {
     first += other.first;
     second += other.second;
   }
 };
+using Sums = SumsIn<double>;
 
 struct Statistics {
   double mean, rstd;
@@ -22,21 +24,31 @@ struct Statistics {
 
 // The variance of a group with these sums of x - shift and its square, where `share` is
 // 1 / number of values.
-inline double Variance(const Sums& sums, double share) {
-  const double rest = sums.first * share;
-  const double variance = sums.second * share - rest * rest;
+template <class S>
+inline S Variance(const SumsIn<S>& sums, S share) {
+  const S rest = sums.first * share;
+  const S variance = sums.second * share - rest * rest;
   return variance < 0 ? 0 : variance;  // and a NaN stays one
 }
 
-// Whether sums of type R are good enough: nothing over- or underflowed that matters, and
-// the shift was near enough to the mean for the digits to be there after rest^2 is
-// taken off. Without a branch, so that compilers can do several groups at a time.
+// Variances that are exact in R: nothing over- or underflowed that matters.
 template <class R>
-inline bool IsGood(const Sums& sums, double share, double epsilon) {
-  const double rest = sums.first * share;
-  const double v = Variance(sums, share) + epsilon;
-  const bool in_range = std::is_same<R, double>::value | ((v > 1e-24) & (v < 1e36));
-  return in_range & (rest * rest <= 3 * v);
+struct Range {
+  static constexpr R kLeast = 1e-24f, kMost = 1e36f;
+};
+template <>
+struct Range<double> {
+  static constexpr double kLeast = -1, kMost = std::numeric_limits<double>::infinity();
+};
+
+// Whether sums of type R are good enough: in range, and the shift was near enough to the
+// mean for the digits to be there after rest^2 is taken off. Without a branch, so that
+// compilers can do several groups at a time.
+template <class R, class S>
+inline bool IsGood(const SumsIn<S>& sums, S share, S epsilon) {
+  const S rest = sums.first * share;
+  const S v = Variance(sums, share) + epsilon;
+  return (v > Range<R>::kLeast) & (v < Range<R>::kMost) & (rest * rest <= 3 * v);
 }
 
 inline Statistics Conclude(double shift, const Sums& sums, double share,
