@@ -20,6 +20,15 @@ FORMATS = {
 }
 
 
+class _GroupNorm(torch.nn.GroupNorm):
+    """The layer without its check, which refuses one sample in groups of one value."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return torch.group_norm(
+            input, self.num_groups, self.weight, self.bias, self.eps
+        )
+
+
 class TorchLayer:
     """The layer on tensors that lie in memory in the given format.
 
@@ -101,7 +110,7 @@ class TorchLayer:
         return array.reshape(case.input_shape)
 
     def _layer(self, case: Case, data: Data) -> Any:
-        layer = torch.nn.GroupNorm(case.groups, case.shape[-1], eps=EPSILON)
+        layer = _GroupNorm(case.groups, case.shape[-1], eps=EPSILON)
         layer.weight.data = torch.from_numpy(data.gamma.copy())
         layer.bias.data = torch.from_numpy(data.beta.copy())
         if self._device != "cpu":
