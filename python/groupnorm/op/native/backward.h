@@ -43,7 +43,7 @@ class BackwardPlan {
     const int64_t at = layout_.Offset(unit, 0);
     const LaneSums lanes = ClearLanes(unit, work);
     groupnorm::Run(RowNormGradient<T>{x_ + at, dy_ + at, dx_ + at, StatsOf(unit),
-                                      gamma_lanes_ + FirstLane(unit), lanes.sum,
+                                      gamma_lanes_ + layout_.FirstLane(unit), lanes.sum,
                                       lanes.product, layout_.groups()},
                    groups_.Of(unit), layout_.Piece());
     Finish(unit, nullptr, work);
@@ -137,7 +137,7 @@ class BackwardPlan {
       return;
     }
     const R *gamma = nullptr, *zero = nullptr;
-    const int64_t stride = RowWidth(), lane = FirstLane(unit);
+    const int64_t stride = RowWidth(), lane = layout_.FirstLane(unit);
     if (layout_.is_short()) gamma = gamma_lanes_ + lane;
     if (layout_.is_short() && mask_) zero = zero_lanes_ + lane;
     layout_.ForEachMaskedPiece(
@@ -185,17 +185,14 @@ class BackwardPlan {
     return layout_.is_short() ? layout_.Piece() : layout_.shape().B;
   }
 
-  int64_t FirstLane(const Unit& unit) const {
-    return unit.slice * layout_.groups() * layout_.Piece();
-  }
-
   // The sums of dy and dy * xhat in each lane of short rows.
   struct LaneSums {
     R *sum = nullptr, *product = nullptr;
   };
 
   LaneSums ClearLanes(const Unit& unit, Work<R>* work) {
-    const int64_t lanes = layout_.groups() * layout_.Piece(), first = FirstLane(unit);
+    const int64_t lanes = layout_.groups() * layout_.Piece();
+    const int64_t first = layout_.FirstLane(unit);
     R* sum = blocks_ ? work->lane_sum() : dbeta_ + first;
     R* product = blocks_ ? sum + lanes : dgamma_ + first;
     std::fill_n(sum, lanes, R(0));
@@ -224,7 +221,7 @@ class BackwardPlan {
     const R* gamma = nullptr;
     LaneSums lanes;
     if (layout_.is_short()) {
-      gamma = gamma_lanes_ + FirstLane(unit);
+      gamma = gamma_lanes_ + layout_.FirstLane(unit);
       lanes = ClearLanes(unit, work);
     }
     layout_.ForEachRowPiece(

@@ -45,7 +45,7 @@ class ForwardPlan {
 
   // All of a unit whose groups are rows of few numbers.
   void Visit(const Unit& unit, Work<R>*) {
-    const int64_t at = layout_.Offset(unit, 0), lane = FirstLane(unit);
+    const int64_t at = layout_.Offset(unit, 0), lane = layout_.FirstLane(unit);
     groupnorm::Run(RowNorm<T>{x_ + at, y_ + at, gamma_lanes_ + lane, beta_lanes_ + lane,
                               layout_.groups(), epsilon_, StatsOf(unit), past_},
                    groups_.Of(unit), layout_.Piece());
@@ -146,7 +146,7 @@ class ForwardPlan {
 
   void ApplyRows(const Unit& unit, int64_t chunk, Work<R>* work) {
     const int64_t width = layout_.is_short() ? layout_.Piece() : layout_.shape().B;
-    const int64_t lane = FirstLane(unit);
+    const int64_t lane = layout_.FirstLane(unit);
     layout_.ForEachRowPiece(
         unit, chunk, width,
         [&](int64_t offset, int64_t row, int64_t rows, int64_t, int64_t columns) {
@@ -162,10 +162,6 @@ class ForwardPlan {
   }
 
   Statistics* StatsOf(const Unit& unit) const { return stats_ + groups_.First(unit); }
-
-  int64_t FirstLane(const Unit& unit) const {
-    return unit.slice * layout_.groups() * layout_.Piece();
-  }
 
   // Sums x over a few positions that count, spread evenly and away from the ends,
   // where the shifts of groups will be; and how many values of a group that is.

@@ -86,6 +86,9 @@ class Layout {
   // Numbers of a group that lie in one piece.
   int64_t Piece() const { return shape_.D() * shape_.B; }
 
+  // Where a slice's short rows begin along those of a sample.
+  int64_t FirstLane(const Unit& unit) const { return unit.slice * groups_ * Piece(); }
+
   // By columns: calls f(s, offset, rows, width, counts) for the pieces of a
   // chunk, rows of `width` elements that lie one after the other from `offset`
   // on, of the unit's sample s.
