@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
@@ -20,15 +20,36 @@ LONGEST_SUM = 1024
 LONGEST_JOINED = 32
 
 
-def sizes_of(x: tf.Tensor) -> list[Size]:
+class Sizes(list[Size]):
+    """The size of every axis of a tensor, and all of them in one."""
+
+    def __init__(self, sizes: list[Size], shape: Any) -> None:
+        super().__init__(sizes)
+        self.shape = shape  # for `tf.reshape`
+
+
+def sizes_of(x: tf.Tensor) -> Sizes:
     """Size of every axis, -1 for that of the batch where `tf.reshape` can tell it."""
     sizes = x.shape.as_list()
     if sizes[0] is None and all(sizes[1:]):
         sizes[0] = -1
-    if None in sizes:
-        found = tf.unstack(tf.shape(x))
-        sizes = [s if n is None else n for n, s in zip(sizes, found, strict=True)]
-    return sizes
+    if None not in sizes:
+        return Sizes(sizes, sizes)
+    shape = tf.shape(x)
+    found = tf.unstack(shape)
+    sizes = [s if n is None else n for n, s in zip(sizes, found, strict=True)]
+    return Sizes(sizes, shape)
+
+
+def as_shape(*sizes: Size) -> tf.Tensor:
+    """A shape for `tf.reshape`: if it can tell the only one that is unknown, of those.
+
+    It is no operation then.
+    """
+    known = [size for size in sizes if isinstance(size, int)]
+    if len(known) == len(sizes) - 1 and all(size > 0 for size in known):
+        return tf.constant([n if isinstance(n, int) else -1 for n in sizes])
+    return tf.stack(sizes)
 
 
 def product(*sizes: Size) -> Size:

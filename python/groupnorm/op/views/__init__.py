@@ -1,9 +1,15 @@
 """The shapes in which an input is read, whatever its rank and its channel axis.
 
-There are two, so that no tensor of the input's size is ever transposed, and so that
-what is broadcast against one has long runs; and one for few numbers, where what counts
-is how many operations, or loops of XLA's, there are. Statistics of groups and values of
-channels have shapes of their own, which broadcast against one another.
+No tensor of the input's size is ever transposed, and what is broadcast against one has
+long runs. Statistics of groups and values of channels have shapes of their own, which
+broadcast against one another.
+
+    pieces.py    groups in one piece each, as with channels first
+    columns.py   rows that hold all channels, for TensorFlow's own kernels
+    rows.py      the same for XLA, and for what others read
+    whole.py     few numbers, where what counts is how many operations, or loops of
+                 XLA's, there are
+    cuts.py      how many rows there are best
 """
 
 from __future__ import annotations
@@ -12,8 +18,10 @@ import tensorflow as tf
 
 from groupnorm.op import context, reductions
 from groupnorm.op.views.base import View, is_number
+from groupnorm.op.views.columns import Columns
+from groupnorm.op.views.cuts import Cut, cut_of
 from groupnorm.op.views.pieces import Pieces
-from groupnorm.op.views.rows import Cut, Rows, cut_of
+from groupnorm.op.views.rows import Rows
 from groupnorm.op.views.whole import Whole, are_few
 
 __all__ = ["View", "view"]
@@ -37,7 +45,5 @@ def view(x: tf.Tensor, axis: int, groups: int, masked: bool) -> View:
         return Pieces(sizes, groups, size, sizes[axis + 1 :])
     is_cut = is_number(1, after) and not masked
     cut = cut_of(before, groups * size, groups) if is_cut else Cut(1, 1)
-    rows = reductions.quotient(before, cut.blocks * cut.repeats)
-    if reductions.Segments.are_needed(rows) and is_number(-1, sizes[0]):
-        sizes[0], *_ = tf.unstack(tf.shape(x))
-    return Rows(sizes, groups, size, before, cut, after)
+    kind = Columns if context.is_run_as_written() else Rows
+    return kind(sizes, groups, size, before, cut, after)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from groupnorm.op import context, reductions
-from groupnorm.op.reductions import LONGEST_SUM, Size
+from groupnorm.op.reductions import LONGEST_SUM, Size, Sizes
 
 Reduction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -34,13 +34,13 @@ class View(abc.ABC):
     _sums: list[tf.Tensor]  # the axes of each reduction that a group's takes
 
     def __init__(
-        self, sizes: list[Size], shape: list[Size], groups: int, positions: Size
+        self, sizes: Sizes, shape: list[Size], groups: int, positions: Size
     ) -> None:
         self.positions = positions  # of a sample
         self._sizes, self._groups = sizes, groups
         # One constant for all that is read in it; none if the input has it.
         alike = len(shape) == len(sizes) and all(map(_are_same, shape, sizes))
-        self._shape = None if alike else tf.stack(shape)
+        self._shape = None if alike else reductions.as_shape(*shape)
         self._is_any: tf.Tensor | None = None  # 0 if there are no positions, else 1
 
     @property
@@ -63,7 +63,7 @@ class View(abc.ABC):
 
     def restore(self, values: tf.Tensor) -> tf.Tensor:
         """What is in this shape, in that of the input."""
-        return values if self._shape is None else tf.reshape(values, self._sizes)
+        return values if self._shape is None else tf.reshape(values, self._sizes.shape)
 
     def part(self, values: tf.Tensor) -> tf.Tensor:
         """An eighth of each group or more, in the middle, if sizes are known.
@@ -176,9 +176,9 @@ class View(abc.ABC):
         """Whether it is known how many numbers a group has, and that there are any."""
         return all(isinstance(size, int) and size > 0 for size in self._sizes[1:])
 
-    @abc.abstractmethod
     def _can_take_norms(self) -> bool:
         """Whether norms are as accurate here as means, and worth it."""
+        return False
 
 
 def middle(values: tf.Tensor, axes: tuple[int, ...], before: int = 0) -> tf.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from groupnorm.op import context, reductions
-from groupnorm.op.reductions import LONGEST_SUM, Size
+from groupnorm.op.reductions import LONGEST_SUM, Size, Sizes
 from groupnorm.op.views.base import View, is_number, usual_numbers
 
 
@@ -22,9 +22,7 @@ class Pieces(View):
     position.
     """
 
-    def __init__(
-        self, sizes: list[Size], groups: int, size: int, after: list[Size]
-    ) -> None:
+    def __init__(self, sizes: Sizes, groups: int, size: int, after: list[Size]) -> None:
         positions = reductions.product(*after)
         known = isinstance(positions, int)
         if not known or positions <= LONGEST_SUM:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from groupnorm.op import context, reductions
-from groupnorm.op.reductions import LONGEST_SUM, Size
+from groupnorm.op.reductions import LONGEST_SUM, Size, Sizes
 from groupnorm.op.views.base import View, is_number, middle, usual_numbers
 
 # An operation on so few numbers takes about as long as to start it, or as to start the
@@ -28,7 +28,7 @@ class Whole(View):
     _group_axes = (1, 3, 4)
 
     def __init__(
-        self, sizes: list[Size], groups: int, size: int, before: Size, after: Size
+        self, sizes: Sizes, groups: int, size: int, before: Size, after: Size
     ) -> None:
         shape = [sizes[0], before, groups, size, after]
         super().__init__(sizes, shape, groups, before * after)
