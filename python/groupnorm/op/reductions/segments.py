@@ -30,8 +30,8 @@ class Segments:
         flat = -1 if isinstance(numbers, int) else product(samples, rows)
         self._flat = tf.stack([flat, numbers])
         self._sums = tf.stack([samples, blocks, *row])
-        self._lengths = [samples, rows, *row]
-        self._counts: dict[tuple[int, ...], tf.Tensor] = {}  # of numbers, by their axes
+        self._rows = rows
+        self._count: tf.Tensor | None = None  # of rows, once it is known in which dtype
 
     @staticmethod
     def are_needed(rows: Size) -> bool:
@@ -41,19 +41,15 @@ class Segments:
         is_long = rows > LONGEST_SUM and even_block(rows) is None
         return is_long and context.is_run_as_written()
 
-    def mean(self, x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
-        """Mean over the rows, which are axis 1, and others; 0 if there are no rows."""
+    def mean(self, x: tf.Tensor, axis: tf.Tensor) -> tf.Tensor:
+        """Mean over the rows, which are along this axis; 0 if there are none."""
         sums = tf.math.segment_sum(tf.reshape(x, self._flat), self._block_of)
-        total = tf.reduce_sum(tf.reshape(sums, self._sums), axes, keepdims=True)
-        return tf.math.divide_no_nan(total, self._count(axes, x.dtype))
-
-    def _count(self, axes: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-        known = tuple(tf.get_static_value(axes).tolist())
-        if known not in self._counts:
-            numbers = product(*(self._lengths[axis] for axis in known))
-            as_tensor = tf.constant if isinstance(numbers, int) else tf.cast
-            self._counts[known] = as_tensor(numbers, dtype)
-        return self._counts[known]
+        blocks = tf.reshape(sums, self._sums)
+        total = tf.reduce_sum(blocks, axis, keepdims=True)
+        if self._count is None:
+            is_known = isinstance(self._rows, int)
+            self._count = (tf.constant if is_known else tf.cast)(self._rows, x.dtype)
+        return tf.math.divide_no_nan(total, self._count)
 
 
 @pfor.RegisterPFor("SegmentSum")

@@ -141,14 +141,18 @@ class Columns(View):
         self, values: tf.Tensor, reduction: Reduction, *then: str
     ) -> tf.Tensor:
         """Reduce each column to one number, and then what is along others."""
-        length = values.shape[self._axes["rows"]]
-        is_part = isinstance(self._rows, int) and length != self._rows
-        if self._is_uneven and not is_part:
-            if self._segments is None:
-                self._segments = self._segments_of(values)
-            return self._segments.mean(values, self._along("rows", *then))
-        row = reduction(values, self._along("rows"))
+        row = self._reduce_rows(values, reduction)
         return reduction(row, self._along(*then)) if then else row
+
+    def _reduce_rows(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
+        down = self._along("rows")
+        is_known = isinstance(self._rows, int)
+        is_part = is_known and values.shape[self._axes["rows"]] != self._rows
+        if is_part or not self._is_uneven:
+            return reduction(values, down)
+        if self._segments is None:
+            self._segments = self._segments_of(values)
+        return self._segments.mean(values, down)
 
     def _segments_of(self, values: tf.Tensor) -> reductions.Segments:
         samples = self._sizes[0]
