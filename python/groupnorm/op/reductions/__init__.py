@@ -40,6 +40,7 @@ from groupnorm.op.reductions.sizes import (
 from groupnorm.op.reductions.xla_cpu import (
     are_worth_one_sum,
     are_worth_pairs,
+    is_mean_exact,
     is_one_near,
     mean_of_pairs,
     nested,
@@ -56,6 +57,7 @@ __all__ = [
     "as_shape",
     "can_be_added_at_once",
     "divisors",
+    "is_mean_exact",
     "is_one_near",
     "mean",
     "mean_of_pairs",

@@ -49,10 +49,14 @@ _VECTOR, _SHORT_VECTOR = 8, 4
 # But of eight channels or more slices are fast, and so they are of one and of four as
 # long as what is left is fewer numbers than those that a library would add.
 _WORTH_SLICES, _FEWEST_APART = (1, 4), 32_768
-# For the sum over samples of so few numbers a library takes longer to start.
-_FEW_TO_SUM = 8192
+# For the sum over samples of so few numbers a library takes longer to start; and over
+# so few samples a sum that XLA joins with nothing takes longer as a product.
+_FEW_TO_SUM, _FEW_SAMPLES = 8192, 8
 # One of so few is an eighth of them. To read it again costs less than a loop.
 _FEW_TO_BE_NEAR = 8
+# Of so few numbers in half precision, which float32 adds without rounding, and shares
+# out without, Keras's form is the fastest: the mean itself is taken off, and no other.
+_EXACT = {tf.float16: (2, 4, 8), tf.bfloat16: (2, 4, 8, 32)}
 # A group of so few numbers, in so few rows, XLA adds in one go faster than by rows.
 _MOST_IN_ONE, _MOST_ROWS_IN_ONE = 16, 4
 # So many are added as pairs faster than twice, side by side and down the rows.
@@ -117,6 +121,11 @@ def is_one_near(numbers: int, positions: int) -> bool:
     return positions > 1 or (numbers > 2 and _is_power_of_2(numbers))
 
 
+def is_mean_exact(dtype: tf.DType, numbers: int) -> bool:
+    """Whether the mean of so many is exact, and best taken off as it is."""
+    return context.is_compiled_for_cpu() and numbers in _EXACT.get(dtype, ())
+
+
 def are_worth_one_sum(rows: Size, size: int) -> bool:
     """Whether the numbers of a group, in rows of so many, are best added in one go."""
     if not (isinstance(rows, int) and context.is_compiled_for_cpu()):
@@ -153,7 +162,9 @@ def sum_samples(x: tf.Tensor, are_sums: bool) -> tf.Tensor:
         return _sum_down(rows, _VECTOR)
     if numbers <= _FEW_TO_SUM:
         # Sums of single channels are no work to look up, and joined with what follows.
-        if are_sums and math.prod(x.shape[3:]) == 1:
+        are_joined = are_sums and math.prod(x.shape[3:]) == 1
+        are_apart = not are_sums and samples <= _FEW_SAMPLES
+        if are_joined or are_apart:
             return tf.reduce_sum(rows, 0)
         return _sum_down(rows, 1)
     if are_sums:  # which would be written down in windows, or added column by column

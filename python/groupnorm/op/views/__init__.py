@@ -7,6 +7,7 @@ broadcast against one another.
     pieces.py    groups in one piece each, as with channels first
     columns.py   rows that hold all channels, for TensorFlow's own kernels
     rows.py      the same for XLA, and for what others read
+    exact.py     few numbers of half precision, for XLA
     whole.py     few numbers, where what counts is how many operations, or loops of
                  XLA's, there are
     cuts.py      how many rows there are best
@@ -20,6 +21,7 @@ from groupnorm.op import context, reductions
 from groupnorm.op.views.base import View, is_number
 from groupnorm.op.views.columns import Columns
 from groupnorm.op.views.cuts import Cut, cut_of
+from groupnorm.op.views.exact import Exact
 from groupnorm.op.views.pieces import Pieces
 from groupnorm.op.views.rows import Rows
 from groupnorm.op.views.whole import Whole, are_few
@@ -41,6 +43,9 @@ def view(x: tf.Tensor, axis: int, groups: int, masked: bool) -> View:
         is_best_whole = is_row and reductions.are_worth_one_sum(before, size)
     if is_best_whole:
         return Whole(sizes, groups, size, before, after)
+    is_one = has_one_position and not masked
+    if is_one and reductions.is_mean_exact(x.dtype, size):
+        return Exact(sizes, groups, size)
     if is_number(1, before):
         return Pieces(sizes, groups, size, sizes[axis + 1 :])
     is_cut = is_number(1, after) and not masked
