@@ -47,8 +47,9 @@ _POSITIONS = 4
 _FEWEST_NESTED, _MOST_NESTED = 16, 256
 _VECTOR, _SHORT_VECTOR = 8, 4
 # But of eight channels or more slices are fast, and so they are of one and of four as
-# long as what is left is fewer numbers than those that a library would add.
-_WORTH_SLICES, _FEWEST_APART = (1, 4), 32_768
+# long as what is left is fewer numbers than those that a library would add. Of 64
+# positions slices are fast only where there are few numbers in all.
+_WORTH_SLICES, _FEWEST_APART, _FEW_IN_SLICES = (1, 4), 32_768, 16_384
 # For the sum over samples of so few numbers a library takes longer to start; and over
 # so few samples a sum that XLA joins with nothing takes longer as a product.
 _FEW_TO_SUM, _FEW_SAMPLES = 8192, 8
@@ -82,8 +83,10 @@ def nested(length: Size, times: int, numbers: int | None) -> list[Size]:
 
 
 def _are_best_in_slices(length: int, times: int, numbers: int | None) -> bool:
+    if length == _VECTOR**2:  # both axes are as long as a vector
+        return times >= _SLICES and numbers is not None and numbers <= _FEW_IN_SLICES
     if times >= _SLICES:
-        return times % _SHORT_VECTOR == 0 or length >= _VECTOR**2
+        return times % _SHORT_VECTOR == 0 or length > _VECTOR**2
     are_joined = numbers is not None and numbers < _SLICES * _FEWEST_APART
     return are_joined and times in _WORTH_SLICES
 
