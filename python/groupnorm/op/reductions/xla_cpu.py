@@ -36,8 +36,10 @@ _SLICES = 8
 # What cannot be cut evenly into four slices or more has a rest, which costs more than
 # slices of less than this save.
 _WORTH_A_REST = 512
-# Down the rows, a product is best where those are longer than one vector, but not two.
-_WORTH_PRODUCT_DOWN = range(9, 16)
+# Down the rows, a product is best where those are longer than one vector, but not two;
+# in TensorFlow 2.16 and 2.17 it rounds more than is allowed, from 2.19 on it does not.
+_TENSORFLOW = tuple(map(int, tf.__version__.split(".")[:2]))
+_WORTH_PRODUCT_DOWN = range(9, 16 if _TENSORFLOW >= (2, 19) else 9)
 # Where a view with groups in one piece has positions, which may be several axes of the
 # input. To find its way in them XLA needs divisions, and only shifts for powers of two:
 # then it adds slices fast, never by products.
