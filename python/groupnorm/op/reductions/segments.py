@@ -5,7 +5,6 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow.python.ops.parallel_for import pfor
 
-from groupnorm.op import context
 from groupnorm.op.reductions.blocks import even_block
 from groupnorm.op.reductions.sizes import LONGEST_SUM, Size, product
 
@@ -37,9 +36,8 @@ class Segments:
     def are_needed(rows: Size) -> bool:
         """Whether so many rows are neither few nor to be cut evenly into blocks."""
         if not isinstance(rows, int):
-            return context.is_run_as_written()
-        is_long = rows > LONGEST_SUM and even_block(rows) is None
-        return is_long and context.is_run_as_written()
+            return True
+        return rows > LONGEST_SUM and even_block(rows) is None
 
     def mean(self, x: tf.Tensor, axis: tf.Tensor) -> tf.Tensor:
         """Mean over the rows, which are along this axis; 0 if there are none."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import tensorflow as tf
 
 from groupnorm.op import reductions
@@ -50,7 +48,7 @@ class Columns(View):
         self._group_axes = (self._axes["rows"],)
         self._constants: dict[tuple[str, ...], tf.Tensor] = {}
         self._turn = self._exchange_rows() if self._is_best_turned() else None
-        self._order = [names for names in self._best_order() if names]
+        self._order = self._best_order()
         self._of_parameter = tf.constant([groups, size, *[1] * ("run" in lengths)])
         times = [lengths[n] if n in ("repeats", "size") else 1 for n in lengths]
         self._times = tf.constant([1, *times])
@@ -71,9 +69,8 @@ class Columns(View):
         return self._mean_of_turned(squares) * (1 / self._piece)
 
     def mean_positions(self, values: tf.Tensor) -> tf.Tensor:
-        return self._reduce_down(
-            values, reductions.mean, *self._there("blocks", "repeats", "run")
-        )
+        order = [["rows"], self._there("blocks", "repeats", "run")]
+        return self._reduce_by(order, values, reductions.mean)
 
     def mean_channels(self, per_channel: tf.Tensor) -> tf.Tensor:
         if self._size == 1:
@@ -130,19 +127,17 @@ class Columns(View):
         return self._constants[names]
 
     def _reduce(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
-        first, *others = self._order
-        if first == ["rows"]:
-            return self._reduce_down(values, reduction, *itertools.chain(*others))
-        for names in self._order:
-            values = reduction(values, self._along(*names))
-        return values
+        return self._reduce_by(self._order, values, reduction)
 
-    def _reduce_down(
-        self, values: tf.Tensor, reduction: Reduction, *then: str
+    def _reduce_by(
+        self, order: list[list[str]], values: tf.Tensor, reduction: Reduction
     ) -> tf.Tensor:
-        """Reduce each column to one number, and then what is along others."""
-        row = self._reduce_rows(values, reduction)
-        return reduction(row, self._along(*then)) if then else row
+        for names in filter(None, order):
+            if names == ["rows"]:
+                values = self._reduce_rows(values, reduction)
+            else:
+                values = reduction(values, self._along(*names))
+        return values
 
     def _reduce_rows(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
         down = self._along("rows")
