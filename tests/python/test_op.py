@@ -261,12 +261,16 @@ def test_long_sums_keep_their_digits(on_path, rows, channels):
         # Many samples are added by a product, or down the rows.
         ((97, 2, 96), 2, 4),
         ((97, 96), 1, 4),
-        # Those of one position are added by a product, long ones in slices.
+        # Numbers of one position are added by a product, if they are not few, nor more
+        # than its sums may be long of: then in slices.
         ((5, 196), 1, 4),
         ((5, 148), 1, 4),
         ((5, 192), 1, 2),
         ((3, 2144), 1, 2),
         ((3, 2206), 1, 2),
+        ((2, 4096), 1, 1),
+        ((2, 4128), 1, 1),
+        ((3, 256), 1, 8),
         ((2, 18), 1, 6),
     ],
 )
@@ -400,9 +404,9 @@ def test_statistics_of_narrow_inputs_are_wide(compute, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("size", [2, 3, 4, 8, 32])
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 6, 7, 8, 32])
 def test_narrow_inputs_of_dense_layers_lose_no_digits(on_path, rng, dtype, size):
-    # Under XLA the mean of some is taken off without a number near it before, and none
+    # Under XLA the mean of most is taken off without a number near it before, and none
     # after. What is float32, the gradient of gamma, shows how near it is.
     shape, groups = (16, 8 * size), 8
     gamma = rng.normal(size=shape[-1]).astype(np.float32)

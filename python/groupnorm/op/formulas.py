@@ -181,7 +181,7 @@ def _statistics(
     A group without entries that count gets mean 0 and variance 0.
     """
     shift = _shift(x, view, counted)
-    centered = x - view.spread(shift)
+    centered = view.less(x, shift)
     if view.holds_few:
         mean = counted.share(view, view.mean(counted.only(centered)))
         centered -= view.spread(mean)
@@ -243,7 +243,7 @@ def _of_input(
 
 def _centered(x: tf.Tensor, view: View, stats: Statistics) -> tf.Tensor:
     """What is left of `x` where statistics are taken off that are not carried on."""
-    centered = x - view.spread(stats.shift)
+    centered = view.less(x, stats.shift)
     return centered - view.spread(stats.mean) if view.takes_off_means else centered
 
 
@@ -275,8 +275,8 @@ def _backward(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The gradients in closed form.
 
-    With `z` the normalized input and `g = gamma * dy`, the gradient of `x` is
-    `rstd * (g - mean(g) - z * mean(g * z))`, the means taken over the group.
+    With `c` the centered input and `g = gamma * dy`, the gradient of `x` is
+    `rstd * (g - mean(g) - c * rstd^2 * mean(g * c))`, the means taken over the group.
     """
     centered = _centered(x, view, stats)
     mean_dy = view.if_any(view.mean_positions(dy))
@@ -284,22 +284,24 @@ def _backward(
     mean_product = view.if_any(view.mean_positions(product))
     if not view.takes_off_means:
         mean_product -= stats.mean * mean_dy
-    rstd = view.spread(stats.rstd)
-    # Of one position values of channels are like the input.
-    one = is_number(1, view.positions)
-    mean_dy_z = (rstd if one else stats.rstd) * mean_product
     factor = view.beside_channels(gamma)
-    means = view.means_channels(factor * mean_dy, factor * mean_dy_z)
-    mean_g, mean_gz = (counted.share(view, mean) for mean in means)
+    # `rstd` waits until numbers are fewer: of fewer factors XLA makes better loops.
+    means = view.means_channels(factor * mean_dy, factor * mean_product)
+    mean_g, mean_gc = (counted.share(view, mean) for mean in means)
 
-    slope = -tf.square(stats.rstd) * mean_gz
+    # TensorFlow would multiply what is smallest first: to the cube of `rstd`, which may
+    # be out of range. Beyond a sign it does not look.
+    slope = tf.square(stats.rstd) * -(stats.rstd * mean_gc)
     level = -stats.rstd * mean_g
     if not view.takes_off_means:
         level -= stats.mean * slope
     through_statistics = centered * view.spread(slope) + view.spread(level)
+    rstd = view.spread(stats.rstd)
     scale = rstd * view.beside_input(gamma)
     dx = dy * scale + counted.only(through_statistics)
-    return dx, _sum(mean_dy_z, view), _sum(mean_dy, view)
+    # Of one position values of channels are like the input.
+    per_channel = rstd if is_number(1, view.positions) else stats.rstd
+    return dx, _sum(per_channel * mean_product, view), _sum(mean_dy, view)
 
 
 def _sum(means: tf.Tensor, view: View) -> tf.Tensor:

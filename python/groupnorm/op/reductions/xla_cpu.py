@@ -36,10 +36,12 @@ _SLICES = 8
 # What cannot be cut evenly into four slices or more has a rest, which costs more than
 # slices of less than this save.
 _WORTH_A_REST = 512
-# Down the rows, a product is best where those are longer than one vector, but not two;
-# in TensorFlow 2.16 and 2.17 it rounds more than is allowed, from 2.19 on it does not.
-_TENSORFLOW = tuple(map(int, tf.__version__.split(".")[:2]))
-_WORTH_PRODUCT_DOWN = range(9, 16 if _TENSORFLOW >= (2, 19) else 9)
+# A product adds so many sums side by side, or more, from TensorFlow 2.19 on; in 2.16
+# and 2.17 it is one sum, and rounds as that does.
+_ADDS_SIDE_BY_SIDE = tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 19)
+_LANES = 4 if _ADDS_SIDE_BY_SIDE else 1
+# Down the rows it is best where those are longer than one vector, but not two.
+_WORTH_PRODUCT_DOWN = range(9, 16 if _ADDS_SIDE_BY_SIDE else 9)
 # Where a view with groups in one piece has positions, which may be several axes of the
 # input. To find its way in them XLA needs divisions, and only shifts for powers of two:
 # then it adds slices fast, never by products.
@@ -57,9 +59,9 @@ _WORTH_SLICES, _FEWEST_APART, _FEW_IN_SLICES = (1, 4), 32_768, 16_384
 _FEW_TO_SUM, _FEW_SAMPLES = 8192, 8
 # One of so few is an eighth of them. To read it again costs less than a loop.
 _FEW_TO_BE_NEAR = 8
-# Of so few numbers in half precision, which float32 adds without rounding, and shares
-# out without, Keras's form is the fastest: the mean itself is taken off, and no other.
-_EXACT = {tf.float16: (2, 4, 8), tf.bfloat16: (2, 4, 8, 32)}
+# Of so few numbers in half precision, which float32 adds without rounding, Keras's form
+# is the fastest: the mean itself is taken off, and no other.
+_EXACT = {tf.float16: range(2, 9), tf.bfloat16: (*range(2, 9), 32)}
 # A group of so few numbers, in so few rows, XLA adds in one go faster than by rows.
 _MOST_IN_ONE, _MOST_ROWS_IN_ONE = 16, 4
 # So many are added as pairs faster than twice, side by side and down the rows.
@@ -109,7 +111,8 @@ def mean(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
         return _mean_of_nested(x, axes)
     length = x.shape[last] or 0
     is_shifted = last == _POSITIONS and _is_power_of_2(length)
-    is_one_sum = are_short(*(x.shape[axis] for axis in longer))
+    lanes = 1 if others else _LANES
+    is_one_sum = are_short(*(x.shape[axis] for axis in longer), lanes=lanes)
     least = 2 * LONGEST_JOINED if others else LONGEST_JOINED
     if is_shifted or not is_one_sum or length <= least:
         return _mean_by_slices(x, axes)
@@ -127,7 +130,7 @@ def is_one_near(numbers: int, positions: int) -> bool:
 
 
 def is_mean_exact(dtype: tf.DType, numbers: int) -> bool:
-    """Whether the mean of so many is exact, and best taken off as it is."""
+    """Whether the sum of so many is exact, and their mean best taken off itself."""
     return context.is_compiled_for_cpu() and numbers in _EXACT.get(dtype, ())
 
 
@@ -139,14 +142,22 @@ def are_worth_one_sum(rows: Size, size: int) -> bool:
     return are_few and size > 1
 
 
-def are_worth_pairs(x: tf.Tensor, axes: tf.Tensor) -> bool:
-    """Whether two means over these axes are best taken by `mean_of_pairs`."""
+def are_worth_pairs(x: tf.Tensor, axes: tf.Tensor, of_products: bool = False) -> bool:
+    """Whether two means over these axes are best taken by `mean_of_pairs`.
+
+    Args:
+        x: What the first is of.
+        axes: In ascending order.
+        of_products: Whether both are of products. As many of these as XLA joins at most
+            it adds by vectors, but not as pairs.
+    """
     known = tf.get_static_value(axes).tolist()
     lengths = [x.shape[axis] for axis in known]
     if None in lengths or not context.is_compiled_for_cpu():
         return False
     worth = _WORTH_PAIRS if are_last(known, x) else _WORTH_PAIRS_DOWN
-    return math.prod(lengths) in worth
+    numbers = math.prod(lengths)
+    return numbers in worth and not (of_products and numbers == LONGEST_JOINED)
 
 
 def mean_of_pairs(

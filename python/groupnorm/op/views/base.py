@@ -150,6 +150,10 @@ class View(abc.ABC):
         """Statistics: of both the mean over the channels of each group."""
         return self.mean_channels(first), self.mean_channels(second)
 
+    def less(self, values: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+        """Values of the input less what `near` returned."""
+        return values - self.spread(shift)
+
     def spread(self, statistics: tf.Tensor) -> tf.Tensor:
         """Statistics, to be broadcast against the input."""
         return statistics

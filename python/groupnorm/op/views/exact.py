@@ -1,4 +1,4 @@
-"""Few numbers of half precision, of which XLA takes the mean without rounding it."""
+"""Few numbers of half precision, which XLA adds without rounding."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from groupnorm.op.views.base import View
 class Exact(View):
     """One position, as in dense layers: `(N, groups, size)`.
 
-    The mean itself is taken off, and nothing is left of it. Statistics are
-    `(N, groups, 1)`, values of channels like inputs.
+    The mean itself is taken off, and nothing is left of it. It is rounded where `size`
+    is no power of two; a number times `size`, less the sum of its group, is not. So the
+    shift is that sum then. Statistics are `(N, groups, 1)`, values of channels like
+    inputs.
     """
 
     _group_axes = (2,)
@@ -21,10 +23,16 @@ class Exact(View):
     def __init__(self, sizes: Sizes, groups: int, size: int) -> None:
         super().__init__(sizes, [sizes[0], groups, size], groups, 1)
         self._size = size
+        is_shared_exactly = size & (size - 1) == 0
+        self._times = 1 if is_shared_exactly else size
         self._along = tf.constant(self._group_axes)
 
     def near(self, values: tf.Tensor) -> tf.Tensor:
-        return self.mean(values)
+        total = tf.reduce_sum(values, self._along, keepdims=True)
+        return total * (self._times / self._size)
+
+    def less(self, values: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+        return (values * self._times - shift) * (1 / self._times)
 
     def mean(self, values: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(values, self._along, keepdims=True)

@@ -69,7 +69,7 @@ class Pieces(View):
         self, first: tf.Tensor, second: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         axes = tf.constant(self._channel_axes)
-        if reductions.are_worth_pairs(first, axes):
+        if reductions.are_worth_pairs(first, axes, of_products=True):
             return reductions.mean_of_pairs(first, second, axes)
         return super().means_channels(first, second)
 
