@@ -242,6 +242,7 @@ def test_long_sums_keep_their_digits(on_path, rows, channels):
         ((4, 200, 128), 2, 128),
         # Rows of few numbers are added by a product, few rows as pairs.
         ((2, 983, 12), 2, 4),
+        ((2, 31, 33, 12), 3, 4),
         ((2, 5, 5, 16), 3, 8),
         ((2, 41, 8), 2, 8),
         # Many positions are added axis by axis, few as two axes or in slices.

@@ -75,14 +75,20 @@ __all__ = [
 _LANES = 4
 
 
-def mean(x: tf.Tensor, axes: tf.Tensor) -> tf.Tensor:
+def mean(x: tf.Tensor, axes: tf.Tensor, are_of_input: bool = True) -> tf.Tensor:
     """Mean over these axes, in ascending order.
 
     Where one is empty it is NaN if TensorFlow runs this as it is written, and else 0.
+
+    Args:
+        x: What they are of.
+        axes: Which they are.
+        are_of_input: Whether none is several of the input's, in which XLA finds its way
+            by divisions.
     """
     known = tf.get_static_value(axes).tolist()
     if context.is_compiled_for_cpu():
-        return xla_cpu.mean(x, known)
+        return xla_cpu.mean(x, known, are_of_input)
     if context.is_compiled() and xla_gpu.are_columns(x, known):
         return xla_gpu.mean(x, known)
     lengths = [x.shape[axis] for axis in known]

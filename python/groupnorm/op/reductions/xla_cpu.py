@@ -40,7 +40,8 @@ _WORTH_A_REST = 512
 # and 2.17 it is one sum, and rounds as that does.
 _ADDS_SIDE_BY_SIDE = tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 19)
 _LANES = 4 if _ADDS_SIDE_BY_SIDE else 1
-# Down the rows it is best where those are longer than one vector, but not two.
+# Down the rows it is best where those are longer than one vector, but not two, and not
+# found by divisions.
 _WORTH_PRODUCT_DOWN = range(9, 16 if _ADDS_SIDE_BY_SIDE else 9)
 # Where a view with groups in one piece has positions, which may be several axes of the
 # input. To find its way in them XLA needs divisions, and only shifts for powers of two:
@@ -95,14 +96,14 @@ def _are_best_in_slices(length: int, times: int, numbers: int | None) -> bool:
     return are_joined and times in _WORTH_SLICES
 
 
-def mean(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
+def mean(x: tf.Tensor, axes: list[int], are_of_input: bool) -> tf.Tensor:
     """Means in the forms of which XLA makes loops with vector instructions."""
     longer = [axis for axis in axes if x.shape[axis] != 1]
     if longer == [1] and LONGEST_JOINED < (x.shape[1] or 0) <= LONGEST_SUM:
         width = x.shape[2:].num_elements()
         if width == _VECTOR:
             return _mean_joined(x, axes)
-        if width in _WORTH_PRODUCT_DOWN:
+        if width in _WORTH_PRODUCT_DOWN and are_of_input:
             return _mean_by_product_down(x)
     if not longer or not are_last(axes, x):
         return _mean_by_slices(x, axes)

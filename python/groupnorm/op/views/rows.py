@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from groupnorm.op import context, reductions
 from groupnorm.op.reductions import Size, Sizes
-from groupnorm.op.views.base import Reduction, View, is_number, middle
+from groupnorm.op.views.base import View, is_number, middle
 from groupnorm.op.views.cuts import Cut
 
 # Of more rows XLA on a CPU makes better loops than of one piece, and coefficients for a
@@ -49,6 +49,7 @@ class Rows(View):
         self._has_one_sum = all(is_number(1, n) for n in (self._columns, size, after))
         samples = -1 if isinstance(after, int) else sizes[0]
         self._by_group = tf.stack([samples, self._columns, *self._channels])
+        self._are_one_axis = len(sizes) == 3  # the positions, in the input
         self._are_few = isinstance(rows, int) and rows <= _FEW_ROWS
         one_is_best = self._are_few or not context.is_compiled_for_cpu()
         self._is_one_piece = self._at_the_end and groups == 1 and one_is_best
@@ -73,6 +74,12 @@ class Rows(View):
         row = tf.reshape(middle(values, self._group_axes), self._by_group)
         return middle(row, (3, 4))
 
+    def mean(self, values: tf.Tensor) -> tf.Tensor:
+        if self._is_one_piece:
+            return tf.reshape(super().mean(values), self._statistic_shape)
+        row = self._mean_down(values)
+        return row if self._has_one_sum else reductions.mean(row, self._along)
+
     def moments(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if self._is_one_piece or not reductions.are_worth_pairs(values, self._down):
             return super().moments(values)
@@ -81,7 +88,7 @@ class Rows(View):
         return reductions.mean(mean, self._along), reductions.mean(square, self._along)
 
     def mean_positions(self, values: tf.Tensor) -> tf.Tensor:
-        row = self._reduce_down(values, reductions.mean)
+        row = self._mean_down(values)
         if self._at_the_end and self._columns == 1:
             return row
         return reductions.mean(row, tf.constant([1, 4]))
@@ -112,13 +119,7 @@ class Rows(View):
         one_channel = [1] if self._at_the_end else [1, self._channels[-1]]
         return tf.reshape(mask, [*self._blocked, *one_channel])
 
-    def _reduce(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
-        if self._is_one_piece:
-            found = super()._reduce(values, reduction)
-            return tf.reshape(found, self._statistic_shape)
-        row = self._reduce_down(values, reduction)
-        return row if self._has_one_sum else reduction(row, self._along)
-
-    def _reduce_down(self, values: tf.Tensor, reduction: Reduction) -> tf.Tensor:
-        """Reduce each column to one number, in the shape of a row by groups."""
-        return tf.reshape(reduction(values, self._down), self._by_group)
+    def _mean_down(self, values: tf.Tensor) -> tf.Tensor:
+        """The mean of each column, in the shape of a row by groups."""
+        means = reductions.mean(values, self._down, self._are_one_axis)
+        return tf.reshape(means, self._by_group)
